@@ -1,0 +1,110 @@
+"""Every error that the adapters package raises.
+
+    AdapterError
+    ├── InvalidName            (ValueError)   a name, version or mixture that does not follow the grammar
+    ├── NameTaken              (ValueError)   the name exists in another spelling
+    ├── AdapterNotFound        (LookupError)  no such name
+    │   └── VersionNotFound                   the name exists, the version, tag or digest does not
+    ├── InvalidAdapter         (ValueError)   the given files are refused: damaged, unsafe or meaningless
+    │   ├── UnsupportedAdapter                sound, but of a kind that cannot be served
+    │   └── BaseMismatch                      sound, but trained on another base model
+    ├── InvalidBase            (ValueError)   the base model's own files cannot be read
+    ├── SourceError            (OSError)      the adapter could not be fetched from where it was said to be
+    └── StoreError             (OSError)      the store cannot be read or written
+        └── DamagedBlob                       stored bytes are missing or no longer match their digest
+
+Each is also a builtin error, so that callers may catch either. Every message says what to do next.
+"""
+
+from collections.abc import Sequence
+
+
+class AdapterError(Exception):
+    """Base of every error of this package."""
+
+
+class InvalidName(AdapterError, ValueError):
+    """A selection that does not follow the grammar.
+
+    Attributes:
+        text: what was parsed.
+        position: the index in `text` of the first character that does not fit.
+        reason: what was expected there.
+    """
+
+    def __init__(self, text: str, position: int, reason: str) -> None:
+        self.text = text
+        self.position = position
+        self.reason = reason
+        super().__init__(f"{text[:200]!r} is not a valid selection: {reason} (at position {position})")
+
+
+class NameTaken(AdapterError, ValueError):
+    """The name exists already, spelled with other upper and lower case."""
+
+    def __init__(self, name: str, existing: str) -> None:
+        self.name = name
+        self.existing = existing
+        super().__init__(f"the name {name!r} differs from the existing {existing!r} only by case: use {existing!r}")
+
+
+class AdapterNotFound(AdapterError, LookupError):
+    """No adapter of this name.
+
+    Attributes:
+        name: what was asked for.
+        nearest: the most similar names that exist, best first.
+    """
+
+    def __init__(self, name: str, nearest: Sequence[str] = (), detail: str | None = None) -> None:
+        self.name = name
+        self.nearest = tuple(nearest)
+        hint = f" Did you mean {', '.join(map(repr, self.nearest))}?" if self.nearest else ""
+        super().__init__(detail or f"there is no adapter {name!r}.{hint}")
+
+
+class VersionNotFound(AdapterNotFound):
+    """The name exists, but not this version, tag or digest.
+
+    Attributes:
+        name: the adapter's name.
+        version: what was asked for, as text.
+        nearest: versions and tags that exist.
+    """
+
+    def __init__(self, name: str, version: str, nearest: Sequence[str] = ()) -> None:
+        self.version = version
+        known = f" It has {', '.join(nearest)}." if nearest else ""
+        super().__init__(name, nearest, f"adapter {name!r} has no version {version!r}.{known}")
+
+
+class InvalidAdapter(AdapterError, ValueError):
+    """The given files are refused."""
+
+
+class UnsupportedAdapter(InvalidAdapter):
+    """A sound adapter of a kind that cannot be served."""
+
+
+class BaseMismatch(InvalidAdapter):
+    """A sound adapter that does not fit the base model."""
+
+
+class InvalidBase(AdapterError, ValueError):
+    """The base model's configuration, weights' headers or tokenizer cannot be read."""
+
+
+class SourceError(AdapterError, OSError):
+    """The adapter could not be fetched."""
+
+
+class StoreError(AdapterError, OSError):
+    """The store cannot be read or written."""
+
+
+class DamagedBlob(StoreError):
+    """Stored bytes are missing, or no longer match their digest."""
+
+    def __init__(self, digest: str, reason: str) -> None:
+        self.digest = digest
+        super().__init__(f"the stored adapter sha256:{digest[:12]} is damaged: {reason}. Add it again to repair it.")
