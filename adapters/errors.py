@@ -72,10 +72,10 @@ class VersionNotFound(AdapterNotFound):
         nearest: versions and tags that exist.
     """
 
-    def __init__(self, name: str, version: str, nearest: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, version: str, nearest: Sequence[str] = (), detail: str | None = None) -> None:
         self.version = version
         known = f" It has {', '.join(nearest)}." if nearest else ""
-        super().__init__(name, nearest, f"adapter {name!r} has no version {version!r}.{known}")
+        super().__init__(name, nearest, detail or f"adapter {name!r} has no version {version!r}.{known}")
 
 
 class InvalidAdapter(AdapterError, ValueError):

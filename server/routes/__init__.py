@@ -1,0 +1,10 @@
+"""LoraLoom's own HTTP routes; the OpenAI surface is vLLM's."""
+
+from fastapi import APIRouter
+
+from loraloom.server.routes import adapters, health, legacy, models
+
+
+def routers() -> list[APIRouter]:
+    """Every router of ours."""
+    return [health.router, models.router, adapters.router, legacy.router]

@@ -1,0 +1,152 @@
+"""Objects: bytes under a path, created once, exclusively, and never changed. A store is made of nothing else."""
+
+import errno
+import hashlib
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from loraloom.adapters.disk import Disk, reporting, store_error
+from loraloom.adapters.stage import Stage, staged
+
+
+class Objects(Protocol):
+    """Where the objects of a store live. Paths are relative, with "/"; every method may raise `StoreError`."""
+
+    @property
+    def url(self) -> str:
+        """How people name the store."""
+
+    def check(self) -> None:
+        """Raise `StoreError` if the place of the store itself is gone."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Create a small object, durably. False: there is one already, and it stays as it is."""
+
+    def create_file(self, path: str, source: Path) -> bool:
+        """Create an object of any size from a file in a stage; False as in `create`."""
+
+    def replace_file(self, path: str, source: Path) -> None:
+        """Put a file in place of a damaged object, in one step. Only for objects whose bytes follow from their path."""
+
+    def read(self, path: str) -> bytes | None:
+        """The whole object; None if there is none."""
+
+    def sha256(self, path: str) -> str | None:
+        """The hex SHA-256 of the object; None if there is none."""
+
+    def list(self, folder: str) -> list[str]:
+        """The names of the objects and folders in `folder`, in any order; none if there is no such folder."""
+
+    def refresh(self, folder: str) -> None:
+        """Let the next `list` of `folder` and below see what is there now; there may be a delay otherwise."""
+
+    def staged(self) -> AbstractContextManager[Stage]:
+        """A local folder of one's own, to make files in."""
+
+
+class LocalObjects:
+    """Objects as files below a folder.
+
+    A file is written aside, made durable, and only then linked to its name: so there is never a part of an object
+    under its name, and of many processes that create one object, exactly one does.
+    """
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
+        self.root = root
+        self._place = f"the store {root}"
+        self._prefix = f"{root}/"
+        self._disk = disk or Disk()
+        self._durable: set[Path] = set()
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def check(self) -> None:
+        if not self.root.is_dir():
+            raise store_error(self._place, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.url))
+
+    def begin(self) -> None:
+        """Make the folder of the store, unless it is there."""
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        with reporting(self._place):
+            for folder in reversed(missing):
+                self._disk.mkdir(folder)
+                self._disk.fsync_folder(folder.parent)
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self.staged() as stage:
+            return self.create_file(path, stage.write("object", data))
+
+    def create_file(self, path: str, source: Path) -> bool:
+        with reporting(self._place):
+            target = self._prepare(path, source)
+            created = self._link(source, target)
+            # Also when somebody else was first: its maker may have died before this.
+            self._disk.fsync_folder(target.parent)
+            return created
+
+    def replace_file(self, path: str, source: Path) -> None:
+        with reporting(self._place):
+            target = self._prepare(path, source)
+            self._disk.replace(source, target)
+            self._disk.fsync_folder(target.parent)
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return self._disk.read(self._prefix + path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise store_error(self._place, error) from error
+
+    def sha256(self, path: str) -> str | None:
+        with reporting(self._place):
+            try:
+                with open(self.root / path, "rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                return None
+
+    def list(self, folder: str) -> list[str]:
+        try:
+            return self._disk.list(self._prefix + folder)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise store_error(self._place, error) from error
+
+    def refresh(self, folder: str) -> None:
+        """Nothing to do: every `list` looks."""
+
+    def staged(self) -> AbstractContextManager[Stage]:
+        return staged(self.root / "stage", self._disk, self._place)
+
+    def _prepare(self, path: str, source: Path) -> Path:
+        target = self.root / path
+        self._disk.chmod(source, 0o444)
+        self._disk.fsync(source)
+        self._make_folder(target.parent)
+        return target
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make the folder durable in its parent, and that in its own, once a process: another may have died between."""
+        if folder == self.root or folder in self._durable:
+            return
+        self._make_folder(folder.parent)
+        self._disk.mkdir(folder)
+        self._disk.fsync_folder(folder.parent)
+        self._durable.add(folder)
+
+    def _link(self, source: Path, target: Path) -> bool:
+        try:
+            self._disk.link(source, target)
+        except FileExistsError:
+            # NFS repeats a call whose answer was lost, and then finds its own link.
+            return os.path.samefile(source, target)
+        except FileNotFoundError:
+            self._durable.clear()
+            raise
+        return True

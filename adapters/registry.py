@@ -1,0 +1,218 @@
+"""Names, versions and tags: which adapter is called what, and how that changes."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from loraloom.adapters.errors import AdapterNotFound, NameTaken, StoreError, VersionNotFound
+from loraloom.adapters.history import History, folder_of
+from loraloom.adapters.journal import Journal
+from loraloom.adapters.layout import mark
+from loraloom.adapters.names import Adapter, Digest, Tag, Version, check_tag
+from loraloom.adapters.objects import Objects
+from loraloom.adapters.records import Published, Record, RemovalRecord, Removed, TagRecord, VersionRecord
+
+_ATTEMPTS = 1000
+_NEAREST = 3
+
+T = TypeVar("T")
+
+
+class Registry:
+    """The records of a store.
+
+    Every change is one new object under the next free number. Whoever finds that number taken was overtaken: it looks
+    again and decides anew.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._journal = Journal(objects)
+        self._is_marked = False
+
+    def prepare(self) -> None:
+        """See that the store can be written to; raises `StoreError`."""
+        if not self._is_marked:
+            mark(self._objects)
+            self._is_marked = True
+
+    def names(self) -> list[str]:
+        """All names that have a live version, in alphabetical order."""
+        self._objects.check()
+        self._objects.refresh("names")
+        spelled = (self._history(f"names/{folder}").name for folder in self._objects.list("names"))
+        return sorted(name for name in spelled if name is not None)
+
+    def known(self, name: str) -> History:
+        """The history of a name that has a live version; raises `AdapterNotFound`."""
+        history = self._history(folder_of(name))
+        self._check_known(history, name)
+        return history
+
+    def resolve(self, adapter: Adapter) -> VersionRecord:
+        """The live version that `adapter` stands for now; raises `AdapterNotFound` or `VersionNotFound`."""
+        found = _select(self._history(folder_of(adapter.name)), adapter.version)
+        if found is None or found.name != adapter.name:
+            raise _no_version(self.known(adapter.name), adapter.name, str(adapter.version))
+        return found
+
+    def check_free(self, name: str) -> None:
+        """Raise `NameTaken` if the name exists in another spelling."""
+        _check_spelling(self._history(folder_of(name)), name)
+
+    def add(self, draft: VersionRecord, tag: str | None) -> Published:
+        """Publish `draft` as the next version, unless a live one has its content.
+
+        Its tags are written first, and count as soon as the version's own record is there: so this commits all at once.
+        """
+
+        def attempt(history: History) -> Published | None:
+            _check_spelling(history, draft.name)
+            if same := history.with_digest(draft.digest):
+                return self._add_again(history, same[-1], tag)
+            version = replace(draft, number=history.next_version)
+            for each in version.tags:
+                self._announce(history, each, version)
+            is_first = self._append(f"{history.folder}/versions", version)
+            return Published(version, created=True) if is_first else None
+
+        return self._commit(draft.name, attempt)
+
+    def tag(self, name: str, tag: str, version: int) -> TagRecord:
+        """Let the tag stand at a version; nothing is written if it does. Raises as `resolve`."""
+
+        def attempt(history: History) -> TagRecord | None:
+            self._check_known(history, name)
+            target = history.version(version)
+            if target is None:
+                raise _no_version(history, name, str(version))
+            return self._move(history, tag, target)
+
+        check_tag(tag)
+        return self._commit(name, attempt)
+
+    def rollback(self, name: str, tag: str) -> TagRecord:
+        """Let the tag stand where it stood before; a second rollback goes one further back. Raises as `resolve`."""
+
+        def attempt(history: History) -> TagRecord | None:
+            self._check_known(history, name)
+            value = history.value(tag)
+            if value is None:
+                raise _no_version(history, name, tag)
+            earlier = history.before(value)
+            if earlier is None:
+                raise VersionNotFound(name, tag, detail=f"tag {tag!r} of adapter {name!r} has no earlier version left")
+            record = _back_to(earlier, history.next_move(tag))
+            return record if self._append(history.tag_folder(tag), record) else None
+
+        check_tag(tag)
+        return self._commit(name, attempt)
+
+    def remove(self, name: str, version: int | None) -> Removed:
+        """Remove one version, or all there are. Their tags fall back. Raises as `resolve`."""
+
+        def attempt(history: History) -> Removed | None:
+            self._check_known(history, name)
+            if version is not None and version not in history.live:
+                raise _no_version(history, name, str(version))
+            versions = tuple(history.live) if version is None else (version,)
+            before = history.tags()
+            record = RemovalRecord(number=history.next_removal, versions=versions)
+            if not self._append(f"{history.folder}/removed", record):
+                return None
+            after = self._history(history.folder).tags()
+            return Removed(name, versions, {tag: after.get(tag) for tag, at in before.items() if at in versions})
+
+        return self._commit(name, attempt)
+
+    def _commit(self, name: str, attempt: Callable[[History], T | None]) -> T:
+        """What `attempt` returns for the present history, once no other writer overtakes it."""
+        folder = folder_of(name)
+        for _ in range(_ATTEMPTS):
+            self._objects.refresh(folder)
+            outcome = attempt(self._history(folder))
+            if outcome is not None:
+                return outcome
+        raise StoreError(f"too many others write to {name!r} in the store {self._objects.url}: try again")
+
+    def _add_again(self, history: History, version: VersionRecord, tag: str | None) -> Published | None:
+        if tag is not None and self._move(history, tag, version) is None:
+            return None
+        return Published(version, created=False)
+
+    def _move(self, history: History, tag: str, version: VersionRecord) -> TagRecord | None:
+        """The record that lets the tag stand at the version. None: overtaken."""
+        value = history.value(tag)
+        if value is not None and value.version == version.number:
+            return value
+        record = _tag_record(tag, version, history.next_move(tag))
+        return record if self._append(history.tag_folder(tag), record) else None
+
+    def _announce(self, history: History, tag: str, version: VersionRecord) -> None:
+        """Write the move of a tag to a version that is yet to come. Its place among others does not matter."""
+        record = _tag_record(tag, version, history.next_move(tag))
+        while not self._append(history.tag_folder(tag), record):
+            record = replace(record, number=record.number + 1)
+
+    def _append(self, folder: str, record: Record) -> bool:
+        self.prepare()
+        return self._journal.append(folder, record)
+
+    def _check_known(self, history: History, name: str) -> None:
+        if history.name != name:
+            self._objects.check()
+            raise AdapterNotFound(name, self._nearest(name))
+
+    def _history(self, folder: str) -> History:
+        return History(self._journal, folder)
+
+    def _nearest(self, name: str) -> list[str]:
+        """The most similar names, best first; only theirs are read."""
+        wanted = folder_of(name).removeprefix("names/")
+        similar = difflib.get_close_matches(wanted, self._objects.list("names"), n=2 * _NEAREST)
+        spelled = (self._history(f"names/{folder}").name for folder in similar)
+        return [name for name in spelled if name is not None][:_NEAREST]
+
+
+def _select(history: History, version: Version) -> VersionRecord | None:
+    match version:
+        case int():
+            return history.version(version)
+        case Tag():
+            value = history.value(version.name)
+            return history.version(value.version) if value else None
+        case Digest():
+            found = history.with_digest(version.prefix)
+            return found[0] if len({record.digest for record in found}) == 1 else None
+
+
+def _check_spelling(history: History, name: str) -> None:
+    if history.name is not None and history.name != name:
+        raise NameTaken(name, history.name)
+
+
+def _no_version(history: History, name: str, version: str) -> VersionNotFound:
+    return VersionNotFound(name, version, [*map(str, history.live[-8:]), *history.tags()])
+
+
+def _tag_record(tag: str, version: VersionRecord, number: int) -> TagRecord:
+    return TagRecord(
+        number=number,
+        tag=tag,
+        version=version.number,
+        version_id=version.id,
+        digest=version.digest,
+    )
+
+
+def _back_to(earlier: TagRecord, number: int) -> TagRecord:
+    """A move to where an earlier one led."""
+    return TagRecord(
+        number=number,
+        tag=earlier.tag,
+        version=earlier.version,
+        version_id=earlier.version_id,
+        digest=earlier.digest,
+        restores=earlier.restores or earlier.number,
+    )

@@ -1,0 +1,256 @@
+"""The store: every adapter that can be served, in one normal form, with its versions and tags.
+
+    blobs/<digest>/…                     the normal form: what the engine loads
+    originals/<digest>/…                 what was given, as given
+    names/<name>/versions/000004.json    creating this is what publishes version 4
+    names/<name>/tags/<tag>/000007.json  the tag's seventh move
+    names/<name>/removed/000003.json     the third removal
+    store.json                           which layout this is
+
+Every fact is an object of its own, created exclusively and never changed: so any number of processes and machines may
+read and write without a lock, and one that dies leaves the state before or after its operation.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from loraloom.adapters.base import BaseFingerprint, check_fits
+from loraloom.adapters.blobs import Blobs, LocalBlobs
+from loraloom.adapters.bundles import Bundles
+from loraloom.adapters.errors import StoreError
+from loraloom.adapters.layout import has_mark
+from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest, read_manifest
+from loraloom.adapters.names import Adapter, check_tag
+from loraloom.adapters.normal import normalise
+from loraloom.adapters.objects import LocalObjects, Objects
+from loraloom.adapters.records import Finding, Published, Removed, TagRecord, VersionRecord
+from loraloom.adapters.registry import Registry
+from loraloom.adapters.stage import Stage
+from loraloom.adapters.verify import find_garbage, verify_name
+
+_GIVEN_FILES = (CONFIG_FILE, WEIGHTS_FILE, "README.md")
+
+
+class Store:
+    """Adapters under names, in versions, with movable tags. Thread-safe; all its errors are `AdapterError`s.
+
+    Names are looked up as they are spelled, and no two differ only by case.
+
+    Attributes:
+        local: whether it is a folder on this machine, where a look-up takes microseconds.
+    """
+
+    def __init__(self, objects: Objects, blobs: Blobs) -> None:
+        self.local = isinstance(objects, LocalObjects)
+        self._objects = objects
+        self._blobs = blobs
+        self._registry = Registry(objects)
+
+    @classmethod
+    def open(
+        cls,
+        url: str | Path,
+        *,
+        cache: Path | None = None,
+        cache_bytes: int = 20 * 2**30,
+        create: bool = True,
+    ) -> "Store":
+        """The store at a folder or an fsspec URL.
+
+        Args:
+            url: a path, or a URL such as `s3://bucket/prefix`.
+            cache: where a remote store's adapters are kept on this machine; by default in the user's cache folder.
+            cache_bytes: how much of them is kept.
+            create: begin a new store if there is none.
+
+        Raises:
+            StoreError: there is none and `create` is False; or it cannot be used, and why.
+        """
+        text = str(url)
+        if "://" in text and not text.startswith("file://"):
+            return cls._open_remote(text, cache or Path.home() / ".cache/loraloom/adapters", cache_bytes, create)
+        return cls._open_local(Path(text.removeprefix("file://")).expanduser().absolute(), create)
+
+    @classmethod
+    def _open_local(cls, root: Path, create: bool) -> "Store":
+        objects = LocalObjects(root)
+        if create:
+            objects.begin()
+        objects.check()
+        has_mark(objects)
+        return cls(objects, LocalBlobs(objects))
+
+    @classmethod
+    def _open_remote(cls, url: str, cache: Path, cache_bytes: int, create: bool) -> "Store":
+        from loraloom.adapters.cache import CachedBlobs
+        from loraloom.adapters.remote import RemoteObjects
+
+        objects = RemoteObjects(url, cache)
+        if not has_mark(objects) and not create:
+            raise StoreError(f"there is no store at {url}: check the URL, or add an adapter to begin one")
+        return cls(objects, CachedBlobs(objects, cache, cache_bytes))
+
+    @property
+    def url(self) -> str:
+        return self._objects.url
+
+    def resolve(self, adapter: Adapter) -> VersionRecord:
+        """The version that `adapter` stands for now.
+
+        Raises:
+            AdapterNotFound: no such name; with the nearest ones.
+            VersionNotFound: the name has no such version, tag or digest; with those that it has.
+        """
+        return self._registry.resolve(adapter)
+
+    def names(self) -> list[str]:
+        """All names that have a version, in alphabetical order."""
+        return self._registry.names()
+
+    def versions(self, name: str) -> list[VersionRecord]:
+        """The versions of an adapter that have not been removed, oldest first; raises `AdapterNotFound`."""
+        return self._registry.known(name).versions()
+
+    def tags(self, name: str) -> dict[str, int]:
+        """The version at which each tag of an adapter stands; raises `AdapterNotFound`."""
+        return self._registry.known(name).tags()
+
+    def tag_history(self, name: str, tag: str) -> list[TagRecord]:
+        """All moves of a tag, oldest first, with those to versions that have been removed; raises `AdapterNotFound`."""
+        return self._registry.known(name).moves(check_tag(tag))
+
+    def publish(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        tag: str | None = None,
+        base: BaseFingerprint | None = None,
+        base_name: str | None = None,
+        allow_noop: bool = False,
+        by: str | None = None,
+        provenance: Mapping[str, object] | None = None,
+    ) -> Published:
+        """Store the adapter in `folder` as the next version of `name`, and move "latest" and `tag` to it.
+
+        When a live version of that name has the same normal form already, it is returned, and only `tag` is moved.
+
+        Args:
+            base: the base model, which the adapter must fit; None leaves it unbound.
+            base_name: the base model's name; by default what the adapter says.
+            allow_noop: accept an adapter that changes nothing.
+            by: who publishes.
+            provenance: where it comes from: anything that JSON can say.
+
+        Raises:
+            InvalidName, NameTaken: the name cannot be used.
+            InvalidAdapter: the adapter is refused; also its subclasses UnsupportedAdapter and BaseMismatch.
+            StoreError: it could not be written; what was there before is whole.
+        """
+        self._registry.check_free(name)
+        tags = dict.fromkeys(("latest", check_tag(tag or "latest")))
+        given = read_manifest(folder)
+        self._registry.prepare()
+        with self._objects.staged() as stage:
+            original = _copy(folder, stage)
+            normal_form = stage.subfolder("normal")
+            normal = normalise(original, normal_form, allow_noop=allow_noop)
+            if base is not None:
+                check_fits(normal.manifest, base)
+            original_digest = Bundles(self._objects, "originals").keep(original)
+            Bundles(self._objects, "blobs").keep(normal_form)
+        draft = VersionRecord(
+            number=0,
+            name=name,
+            digest=normal.digest,
+            original=original_digest,
+            base=None if base is None else base.digest,
+            base_name=base_name or given.base_model,
+            rank=normal.manifest.rank,
+            by=by,
+            provenance=dict(provenance or {}),
+            tags=tuple(tags),
+        )
+        return self._registry.add(draft, tag)
+
+    def tag(self, name: str, tag: str, version: int) -> TagRecord:
+        """Let a tag stand at a version, which must exist; raises `AdapterNotFound`, `VersionNotFound`."""
+        return self._registry.tag(name, tag, version)
+
+    def rollback(self, name: str, tag: str) -> TagRecord:
+        """Let a tag stand where it stood before; a second rollback goes one further back.
+
+        Raises:
+            VersionNotFound: there is no such tag, or no earlier version left.
+        """
+        return self._registry.rollback(name, tag)
+
+    def remove(self, name: str, version: int | None = None) -> Removed:
+        """Remove one version, or all at once; their numbers are never used again.
+
+        A tag that stood at one of them falls back to the newest version left in its history.
+
+        Raises:
+            AdapterNotFound, VersionNotFound: there is nothing to remove.
+        """
+        return self._registry.remove(name, version)
+
+    def acquire(self, digest: str) -> Path:
+        """The local folder of a normal form, which stays there until `release`; a remote store downloads it first.
+
+        Raises:
+            DamagedBlob: files are missing, or a download does not match the digest.
+        """
+        return self._blobs.acquire(digest)
+
+    def release(self, digest: str) -> None:
+        """Give up one `acquire`."""
+        self._blobs.release(digest)
+
+    @contextmanager
+    def leased(self, digest: str) -> Iterator[Path]:
+        """`acquire`, and `release` at the end of the block."""
+        folder = self.acquire(digest)
+        try:
+            yield folder
+        finally:
+            self.release(digest)
+
+    def folder(self, digest: str) -> Path:
+        """As `acquire`, for one look: a remote store may evict it again at any time."""
+        with self.leased(digest) as folder:
+            return folder
+
+    def manifest(self, digest: str) -> Manifest:
+        """What a stored normal form consists of; raises `DamagedBlob`."""
+        with self.leased(digest) as folder:
+            return read_manifest(folder)
+
+    def check(self, digest: str) -> None:
+        """Read all of a normal form again, here on this machine; a remote store downloads it anew if that is damaged.
+
+        Raises:
+            DamagedBlob: it is damaged in the store itself.
+        """
+        self._blobs.check(digest)
+
+    def verify(self, name: str | None = None) -> list[Finding]:
+        """Read all of one adapter, or of the whole store, again; returns what is wrong. Raises `AdapterNotFound`."""
+        if name is not None:
+            return verify_name(self._objects, self._registry.known(name).folder)
+        self._objects.refresh("names")
+        folders = [f"names/{folder}" for folder in sorted(self._objects.list("names"))]
+        findings = [finding for folder in folders for finding in verify_name(self._objects, folder)]
+        # What a damaged record refers to must not be called garbage.
+        return findings if any(each.kind == "damaged" for each in findings) else findings + find_garbage(self._objects)
+
+
+def _copy(folder: Path, stage: Stage) -> Path:
+    """The adapter's own files, which from now on nobody else can change."""
+    target = stage.subfolder("original")
+    for name in _GIVEN_FILES:
+        if os.path.lexists(folder / name):
+            stage.copy(folder / name, f"original/{name}")
+    return target

@@ -1,0 +1,66 @@
+"""Finding what is damaged in a store, and what is of no use any more."""
+
+from collections.abc import Iterator
+
+from loraloom.adapters.bundles import Bundles
+from loraloom.adapters.errors import DamagedBlob, StoreError
+from loraloom.adapters.history import History
+from loraloom.adapters.journal import Journal, record_path
+from loraloom.adapters.objects import Objects
+from loraloom.adapters.records import Finding, Record, RemovalRecord, TagRecord, VersionRecord
+
+
+def verify_name(objects: Objects, folder: str) -> list[Finding]:
+    """Read again everything that the live versions under one name consist of."""
+    journal = Journal(objects)
+    if damaged := list(_damaged_records(journal, folder)):
+        return damaged
+    history = History(journal, folder)
+    return [*_damaged_bundles(objects, history), *_unfinished_moves(journal, history)]
+
+
+def find_garbage(objects: Objects) -> list[Finding]:
+    """What no live version needs: left-over stages and unused files. They take space and do no harm."""
+    stages = (
+        Finding("garbage", f"stage/{name}", "left by a killed writer, or in use") for name in objects.list("stage")
+    )
+    journal = Journal(objects)
+    histories = [History(journal, f"names/{name}") for name in objects.list("names")]
+    versions = [version for history in histories for version in history.versions()]
+    used = {"blobs": {v.digest for v in versions}, "originals": {v.original for v in versions}}
+    unused = (
+        Finding("garbage", f"{kind}/{digest}", "no live version needs it, or it is being published")
+        for kind, digests in used.items()
+        for digest in Bundles(objects, kind).digests()
+        if digest not in digests
+    )
+    return [*stages, *unused]
+
+
+def _damaged_records(journal: Journal, folder: str) -> Iterator[Finding]:
+    kinds: dict[str, type[Record]] = {f"{folder}/versions": VersionRecord, f"{folder}/removed": RemovalRecord}
+    kinds |= {f"{folder}/tags/{tag}": TagRecord for tag in journal.objects.list(f"{folder}/tags")}
+    for place, kind in kinds.items():
+        for number in journal.numbers(place):
+            try:
+                journal.get(place, number, kind)
+            except StoreError as error:
+                yield Finding("damaged", record_path(place, number), str(error))
+
+
+def _damaged_bundles(objects: Objects, history: History) -> Iterator[Finding]:
+    for version in history.versions():
+        for kind, digest in (("blobs", version.digest), ("originals", version.original)):
+            try:
+                Bundles(objects, kind).check(digest)
+            except DamagedBlob as error:
+                yield Finding("damaged", f"{kind}/{digest}", f"{version.name}@{version.number}: {error}")
+
+
+def _unfinished_moves(journal: Journal, history: History) -> Iterator[Finding]:
+    for tag in journal.objects.list(f"{history.folder}/tags"):
+        place = history.tag_folder(tag)
+        finished = {move.number for move in history.moves(tag)}
+        for number in journal.numbers(place):
+            if number not in finished:
+                yield Finding("garbage", record_path(place, number), "left by a publication that did not finish")

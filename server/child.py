@@ -1,0 +1,42 @@
+"""The process that the supervisor starts: the engine's own server, on the supervisor's socket."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from loraloom.server.settings import handed_over
+from loraloom.server.supervisor import Pace
+
+
+def main() -> None:
+    """Serve until told to stop; exit when the supervisor is gone."""
+    handoff = handed_over()
+    if handoff is None:
+        sys.exit("this module is started by `loraloom serve MODEL`")
+    patience = handoff.settings.drain_timeout + Pace().exit_grace
+    threading.Thread(target=follow, args=(handoff.control, patience), daemon=True).start()
+    from loraloom.server import engine  # takes many seconds, in which the supervisor may end already
+
+    engine.serve(sys.argv[1:], socket.socket(fileno=handoff.socket))
+
+
+def follow(control: int, patience: float) -> None:
+    """Stop when the supervisor's end of the channel closes, which it does however the supervisor ends.
+
+    Args:
+        control: file descriptor of this process's end.
+        patience: seconds after which this process and all that it started are killed, if they are still there.
+    """
+    with socket.socket(fileno=os.dup(control)) as channel:
+        while channel.recv(1):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience)
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

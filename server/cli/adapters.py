@@ -1,0 +1,149 @@
+"""`loraloom adapters …`: the store from the command line, with the server running or not."""
+
+import argparse
+import getpass
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from loraloom.adapters.errors import InvalidBase
+from loraloom.adapters.names import check_name, parse_adapter
+from loraloom.adapters.records import VersionRecord
+from loraloom.adapters.store import Store
+from loraloom.server.cli.options import configured
+from loraloom.server.store import open_store
+
+Options = argparse.Namespace
+Extra = Sequence[str]
+
+
+def add(options: Options, _: Extra) -> int:
+    """Fetch, check and publish one adapter."""
+    from loraloom.adapters.base import find_fingerprint
+    from loraloom.adapters.manifest import read_manifest
+    from loraloom.adapters.sources import fetched
+
+    settings = configured(options).settings
+    name = check_name(options.name)
+    store = open_store(settings)
+    with fetched(options.source, settings.cache / "sources") as folder:
+        base_name = options.base or read_manifest(folder).base_model
+        base = find_fingerprint(base_name) if base_name else None
+        if options.base and base is None:
+            raise InvalidBase(f"there is no base model {options.base!r}: give its directory or its Hugging Face id")
+        published = store.publish(
+            folder,
+            name,
+            tag=options.tag,
+            base=base,
+            base_name=base_name,
+            allow_noop=options.allow_noop,
+            by=_user(),
+            provenance={"source": options.source},
+        )
+    record = published.version
+    print(f"{'added' if published.created else 'there already:'} {record.canonical}  sha256:{record.digest[:12]}")
+    if base is None:
+        print(
+            f"its base {base_name or '(not named)'} was not found: it will be checked at its first use",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def list_adapters(options: Options, _: Extra) -> int:
+    """One line an adapter."""
+    store = _store(options)
+    names = store.names()
+    if options.json:
+        print(json.dumps([{"name": name, "tags": store.tags(name)} for name in names], indent=2))
+        return 0
+    rows = [(name, str(len(store.versions(name))), _tags(store.tags(name).items())) for name in names]
+    _table(("NAME", "VERSIONS", "TAGS"), rows)
+    return 0
+
+
+def show(options: Options, _: Extra) -> int:
+    """Versions, tags with their history, and provenance."""
+    store = _store(options)
+    name = check_name(options.name)
+    versions = store.versions(name)
+    if options.json:
+        value = {
+            "name": name,
+            "tags": store.tags(name),
+            "versions": [asdict(version) for version in versions],
+        }
+        print(json.dumps(value, indent=2))
+        return 0
+    rows = [_version_row(version) for version in versions]
+    _table(("VERSION", "DIGEST", "RANK", "BASE", "CREATED", "BY"), rows)
+    for tag, number in store.tags(name).items():
+        history = " -> ".join(str(record.version) for record in store.tag_history(name, tag))
+        print(f"{tag}: {number}  (history: {history})")
+    for version in versions:
+        if version.provenance:
+            print(f"{version.canonical} provenance: {json.dumps(version.provenance)}")
+    return 0
+
+
+def verify(options: Options, _: Extra) -> int:
+    """Read everything again; status 1 when something is damaged."""
+    findings = _store(options).verify(check_name(options.name) if options.name else None)
+    for finding in findings:
+        print(f"{finding.kind}: {finding.path}: {finding.detail}")
+    faults = [finding for finding in findings if finding.kind != "garbage"]
+    print(f"{len(faults)} damaged, {len(findings) - len(faults)} left over by killed writers")
+    return 1 if faults else 0
+
+
+def tag(options: Options, _: Extra) -> int:
+    """Move a tag."""
+    record = _store(options).tag(check_name(options.name), options.tag, options.version)
+    print(f"{options.name}@{options.tag} is now version {record.version}")
+    return 0
+
+
+def rollback(options: Options, _: Extra) -> int:
+    """Move a tag back."""
+    record = _store(options).rollback(check_name(options.name), options.tag)
+    print(f"{options.name}@{options.tag} is version {record.version} again")
+    return 0
+
+
+def remove(options: Options, _: Extra) -> int:
+    """Remove a version, or all of them."""
+    store = _store(options)
+    adapter = parse_adapter(options.adapter)
+    removed = store.remove(adapter.name, store.resolve(adapter).number if "@" in options.adapter else None)
+    print(f"removed {', '.join(f'{adapter.name}@{number}' for number in removed.versions)}")
+    for moved, number in removed.tags.items():
+        print(f"{adapter.name}@{moved} is {'gone' if number is None else f'now version {number}'}")
+    return 0
+
+
+def _store(options: Options) -> Store:
+    return open_store(configured(options).settings, create=False)
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        return None
+
+
+def _tags(tags: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{tag}={number}" for tag, number in tags)
+
+
+def _version_row(record: VersionRecord) -> tuple[str, ...]:
+    base = record.base_name or "-"
+    return (str(record.number), record.digest[:12], str(record.rank), base, record.created, record.by or "-")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,16 @@
+"""From a command's options to the configuration."""
+
+from argparse import Namespace
+
+from loraloom.server.cli.parser import SETTINGS
+from loraloom.server.settings import Configuration, configure
+
+
+def configured(options: Namespace) -> Configuration:
+    """The configuration of a command whose options may hold any of the settings.
+
+    Raises:
+        InvalidSettings: an option, a variable or the file does not fit.
+    """
+    names = ["model", "adapters", *(flag.removeprefix("--").replace("-", "_") for flag in SETTINGS)]
+    return configure({name: getattr(options, name, None) for name in names}, options.config)

@@ -1,0 +1,157 @@
+"""The arguments of every command. Imports the standard library only, so that `--help` is there at once."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+SETTINGS = {
+    "--served-name": (str, "N", "name of the base model in requests"),
+    "--host": (str, "H", "address to listen on [127.0.0.1]"),
+    "--port": (int, "P", "port to listen on [8000]"),
+    "--cache": (Path, "DIR", "folder for downloads and the cache of a remote store"),
+    "--max-loras": (int, "N", "adapters in one batch [8]"),
+    "--max-cpu-loras": (int, "N", "adapters in flight, and kept in main memory [64]"),
+    "--max-lora-rank": (str, "R", "largest rank served [what the store needs]"),
+    "--queue-timeout": (float, "S", "seconds a request waits for a place for its adapter [60]"),
+    "--drain-timeout": (float, "S", "seconds that running requests get at shutdown [30]"),
+    "--max-restarts": (int, "N", "restarts of a dead server within ten minutes [5]"),
+}
+"""Flags that become settings; `server/settings.py` has them all, with their meaning and their limits."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run: a function of a module that is imported only now."""
+
+    module: str
+    function: str
+    options: argparse.Namespace
+    extra: tuple[str, ...]
+
+    def run(self) -> int:
+        """Import the module and run the command."""
+        module = importlib.import_module(f"loraloom.server.cli.{self.module}")
+        return int(getattr(module, self.function)(self.options, self.extra) or 0)
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Turn arguments into a command; exits with status 2 and a message when they do not fit."""
+    ours, extra = _split(arguments)
+    parser = _parser()
+    options = parser.parse_args(ours)
+    if extra and options.module != "serve":
+        parser.error(f"only `serve` takes arguments for vLLM after `--`, not {extra[0]}")
+    return Command(options.module, options.function, options, extra)
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    given = list(arguments)
+    if "--" not in given:
+        return given, ()
+    at = given.index("--")
+    return given[:at], tuple(given[at + 1 :])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loraloom", description="Serve many LoRA adapters of one language model, chosen per request."
+    )
+    parser.add_argument("--version", action="version", version=f"loraloom {version('loraloom')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_demo(commands)
+    _add_doctor(commands)
+    _add_adapters(commands)
+    return parser
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(commands: Commands, name: str, module: str, function: str, help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    parser.set_defaults(module=module, function=function)
+    _add_configuration(parser)
+    return parser
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration file [loraloom.yaml, if it is there]"
+    )
+    parser.add_argument("--adapters", metavar="STORE", help="the adapter store: a directory or an fsspec URL")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    for flag, (kind, metavar, help) in SETTINGS.items():
+        parser.add_argument(flag, type=kind, metavar=metavar, help=help)
+
+
+def _add_serve(commands: Commands) -> None:
+    parser = _command(commands, "serve", "serve", "serve", "serve a base model and every adapter in the store")
+    parser.usage = "loraloom serve MODEL [options] [-- vLLM arguments]"
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="directory or Hugging Face id of the base model")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the settings and where each came from, and exit"
+    )
+    _add_settings(parser)
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = _command(
+        commands, "demo", "demo", "demo", "serve a small model with its demo adapters and show a mixed batch"
+    )
+    parser.add_argument("--host", metavar="H", help="address to listen on [127.0.0.1]")
+    parser.add_argument("--port", type=int, metavar="P", help="port to listen on [8000]")
+    parser.add_argument("--once", action="store_true", help="stop after the table instead of staying up")
+
+
+def _add_doctor(commands: Commands) -> None:
+    parser = _command(
+        commands, "doctor", "doctor", "doctor", "say what is wrong with this machine or the configuration"
+    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="also check that this model can be served")
+    _add_settings(parser)
+
+
+def _add_adapters(commands: Commands) -> None:
+    group = commands.add_parser("adapters", help="add, list, tag and remove adapters", description="Manage the store.")
+    adapters = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_publishing(adapters)
+    _add_looking(adapters)
+    _add_changing(adapters)
+
+
+def _add_publishing(adapters: Commands) -> None:
+    add = _command(adapters, "add", "adapters", "add", "add a PEFT adapter as a new version")
+    add.add_argument("source", metavar="SOURCE", help="a folder, a Hugging Face id, or a URL such as s3://bucket/path")
+    add.add_argument("--name", required=True, help="the adapter's name, one or two parts: NAME or ORG/NAME")
+    add.add_argument("--tag", help="also move this tag to the new version")
+    add.add_argument("--base", metavar="MODEL", help="the base model to check it against [what the adapter names]")
+    add.add_argument("--allow-noop", action="store_true", help="add it even if it changes nothing")
+
+
+def _add_looking(adapters: Commands) -> None:
+    listing = _command(adapters, "list", "adapters", "list_adapters", "list the adapters")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    show = _command(adapters, "show", "adapters", "show", "show an adapter's versions, tags and provenance")
+    show.add_argument("name", metavar="NAME")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    verify = _command(adapters, "verify", "adapters", "verify", "read everything again and compare it with its digests")
+    verify.add_argument("name", metavar="NAME", nargs="?")
+
+
+def _add_changing(adapters: Commands) -> None:
+    tag = _command(adapters, "tag", "adapters", "tag", "let a tag name a version")
+    tag.add_argument("name", metavar="NAME")
+    tag.add_argument("tag", metavar="TAG")
+    tag.add_argument("version", metavar="VERSION", type=int)
+    rollback = _command(adapters, "rollback", "adapters", "rollback", "let a tag name what it named before")
+    rollback.add_argument("name", metavar="NAME")
+    rollback.add_argument("tag", metavar="TAG")
+    remove = _command(adapters, "remove", "adapters", "remove", "remove one version, or all of an adapter")
+    remove.add_argument("adapter", metavar="NAME[@VERSION]")

@@ -1,0 +1,48 @@
+"""`loraloom serve`."""
+
+import argparse
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from loraloom.server.cli.options import configured
+from loraloom.server.errors import InvalidSettings
+from loraloom.server.launch import plan
+from loraloom.server.machine import EXPECTED, Machine, inspect
+from loraloom.server.settings import Settings
+from loraloom.server.supervisor import Supervisor, address, listen, say
+
+
+def serve(options: argparse.Namespace, extra: Sequence[str]) -> int:
+    """Serve until stopped."""
+    configuration = configured(options)
+    if options.print_config:
+        print("\n".join(configuration.lines()))
+        return 0
+    return run(configuration.settings, extra)
+
+
+def run(settings: Settings, extra: Sequence[str]) -> int:
+    """Plan, listen, supervise."""
+    machine = inspect()
+    _check(machine)
+    Path(settings.cache).mkdir(parents=True, exist_ok=True)
+    with listen(settings.host, settings.port) as listening:
+        settings = settings.model_copy(update={"port": listening.getsockname()[1]})
+        launch = plan(settings, extra, machine, os.environ)
+        say(f"serving {settings.base_name} with the adapters in {settings.adapters}, vLLM {machine.vllm}")
+        for note in launch.notes:
+            say(note)
+        say(f"starting on {address(listening)}; this takes a minute or more")
+        return asyncio.run(Supervisor(settings, launch, os.environ, listening).run())
+
+
+def _check(machine: Machine) -> None:
+    if machine.vllm is None:
+        raise InvalidSettings(
+            "vLLM is not installed: `pip install 'loraloom[cuda]'`, or `make install` for the CPU build"
+        )
+    if not machine.expected_version:
+        first, last = (".".join(map(str, minor)) for minor in EXPECTED)
+        say(f"warning: vLLM {machine.vllm} is outside of {first} to {last}, which LoraLoom is written for")

@@ -1,0 +1,82 @@
+"""Every error that the server package raises by itself.
+
+    ServerError
+    ├── InvalidSettings    (ValueError)     a setting or an argument does not fit
+    ├── EngineUnavailable  (RuntimeError)   the engine is starting, restarting or gone
+    └── RequestRefused     (ValueError)     a request that the gate does not let in
+        ├── PathClosed                      the path is not opened on this server
+        ├── MethodNotOpen                   the path is, this method of it is not
+        ├── HeaderRefused                   a header that would choose an adapter behind the gate
+        ├── BodyTooLarge                    more bytes than the server takes
+        ├── WrongContentType                not JSON where JSON is needed
+        ├── InvalidBody                     not an object of JSON, or with fields that contradict
+        ├── NotServed                       well-formed, but not available on this server
+        ├── RankTooHigh                     the adapter's rank exceeds the server's limit
+        ├── TooManyAdapters                 no place for one more adapter within the time limit
+        └── AdapterNotLoaded                the engine cannot load the adapter
+
+Each carries `param`, the request field it is about, where there is one. The HTTP status of each is in one table,
+`gate/statuses.py`.
+"""
+
+
+class ServerError(Exception):
+    """Base of every error of this package."""
+
+    param: str | None = None
+
+
+class InvalidSettings(ServerError, ValueError):
+    """A setting or an argument does not fit."""
+
+
+class EngineUnavailable(ServerError, RuntimeError):
+    """The engine is starting, restarting or gone; the request can be sent again later."""
+
+
+class RequestRefused(ServerError, ValueError):
+    """A request that the gate does not let in."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        self.param = param
+        super().__init__(message)
+
+
+class PathClosed(RequestRefused):
+    """The path is not opened on this server."""
+
+
+class MethodNotOpen(RequestRefused):
+    """The path is open, this method of it is not."""
+
+
+class HeaderRefused(RequestRefused):
+    """A header that would choose an adapter behind the gate's back."""
+
+
+class BodyTooLarge(RequestRefused):
+    """The body has more bytes than the server takes."""
+
+
+class WrongContentType(RequestRefused):
+    """The body is not of a type that this path takes."""
+
+
+class InvalidBody(RequestRefused):
+    """The body is not a JSON object, or its fields contradict each other."""
+
+
+class NotServed(RequestRefused):
+    """A well-formed selection of something that this server does not serve."""
+
+
+class RankTooHigh(RequestRefused):
+    """The adapter's rank exceeds the server's limit."""
+
+
+class TooManyAdapters(RequestRefused):
+    """Every place for an adapter in flight stayed taken for as long as a request may wait."""
+
+
+class AdapterNotLoaded(RequestRefused):
+    """The engine cannot load the adapter into the model that it serves."""

@@ -1,0 +1,1 @@
+"""The gate decides what enters: it resolves, checks, admits, leases and releases."""

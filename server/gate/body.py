@@ -1,0 +1,134 @@
+"""Request bodies: read within a limit, parsed once, written back."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from loraloom.server.errors import BodyTooLarge, InvalidBody, WrongContentType
+from loraloom.server.gate.exchange import Exchange, Message, Receive, Scope
+
+_LENGTH_DIGITS = 20
+
+
+class Disconnected(ConnectionError):
+    """The client left before its body had arrived: there is nobody to answer."""
+
+
+def check_declared_length(exchange: Exchange, limit: int) -> None:
+    """Refuse a body whose own header says that it is too large, before a byte of it is read.
+
+    Raises:
+        BodyTooLarge: `content-length` exceeds the limit.
+        InvalidBody: `content-length` is no number.
+    """
+    declared = exchange.header(b"content-length")
+    if declared is None:
+        return
+    if not declared.isdecimal():
+        raise InvalidBody("content-length is not a number")
+    if len(declared) > _LENGTH_DIGITS or int(declared) > limit:
+        raise BodyTooLarge(f"the body has {declared[:_LENGTH_DIGITS]} bytes; this server takes up to {limit}")
+
+
+def check_json_type(exchange: Exchange) -> None:
+    """Refuse what does not say that it is JSON.
+
+    Raises:
+        WrongContentType: another media type, or an encoded body.
+    """
+    media_type = (exchange.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise WrongContentType(f"send JSON with `content-type: application/json`, not {media_type or 'without one'!r}")
+    if (encoding := exchange.header(b"content-encoding") or "identity") != "identity":
+        raise WrongContentType(f"send the body as it is, not with `content-encoding: {encoding[:50]}`")
+
+
+async def read(receive: Receive, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: it is longer than `limit` bytes.
+        Disconnected: the client left.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            raise BodyTooLarge(f"the body has more than the {limit:,} bytes that this server takes")
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+        InvalidBody: it is not UTF-8, not JSON, or no object.
+    """
+    try:
+        value = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidBody(f"the body is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidBody(f"the body must be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def written(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON again.
+
+    Raises:
+        InvalidBody: it has a number beyond what a double holds, such as 1e400, which would become `Infinity`.
+    """
+    raw = to_json(body)
+    if b"Infinity" in raw:
+        try:
+            json.dumps(body, allow_nan=False)
+        except ValueError as error:
+            raise InvalidBody("the body has a number that is too large") from error
+    return raw
+
+
+def counted(receive: Receive, limit: int) -> Receive:
+    """A `receive` that raises `BodyTooLarge` as soon as more than `limit` bytes have passed."""
+    passed = 0
+
+    async def counting() -> Message:
+        nonlocal passed
+        message = await receive()
+        passed += len(message.get("body", b""))
+        if passed > limit:
+            raise BodyTooLarge(f"the body has more than the {limit:,} bytes that this server takes")
+        return message
+
+    return counting
+
+
+def replayed(body: Mapping[str, Any], scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+    """Scope and `receive` that deliver another body once, then the real channel.
+
+    The engine's server listens for the client leaving by calling `receive` again, so it must get the real one.
+
+    Raises:
+        InvalidBody: it cannot be written as JSON.
+    """
+    raw = written(body)
+    headers = [(key, value) for key, value in scope["headers"] if key not in (b"content-length", b"transfer-encoding")]
+    scope = {**scope, "headers": [*headers, (b"content-length", str(len(raw)).encode())]}
+    delivered = False
+
+    async def replay() -> Message:
+        nonlocal delivered
+        if delivered:
+            return await receive()
+        delivered = True
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    return scope, replay

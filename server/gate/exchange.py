@@ -1,0 +1,71 @@
+"""One request on its way through the gate, and how stages are put in a row."""
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Protocol
+
+from loraloom.adapters.records import VersionRecord
+from loraloom.server.gate.paths import Route
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a request selected.
+
+    Attributes:
+        model: the canonical name, which the engine and the response carry.
+        record: the adapter's version; None is the plain base model.
+    """
+
+    model: str
+    record: VersionRecord | None = None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its reply channel; a stage hands on a copy with what it found out.
+
+    Attributes:
+        scope, receive, send: as in ASGI.
+        route: the opened path that the request goes to.
+        choice: what the request selected, where its path takes a selection.
+    """
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    route: Route | None = None
+    choice: Choice | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this name (lower case), decoded; None without one."""
+        values = (value.decode("latin-1") for key, value in self.scope["headers"] if key == name)
+        return next(values, None)
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class Stage(Protocol):
+    """One step of the gate: look at the exchange, then call `onward`, or raise to refuse it."""
+
+    async def __call__(self, exchange: Exchange, onward: Handler) -> None: ...
+
+
+def in_order(stages: Sequence[Stage], last: Handler) -> Handler:
+    """Fold stages into one handler; the first of them is the outermost."""
+
+    def around(inner: Handler, stage: Stage) -> Handler:
+        async def handler(exchange: Exchange) -> None:
+            await stage(exchange, inner)
+
+        return handler
+
+    return reduce(around, reversed(stages), last)

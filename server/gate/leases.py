@@ -1,0 +1,222 @@
+"""Leases: the promise to the engine that an adapter in flight stays where it is.
+
+The engine holds up to `capacity` adapters in main memory. Beyond that it would evict one by itself and, if a request
+for it was still waiting, read its directory again in the middle of a step, where an error ends the engine. So nothing
+is left to it: this object knows what the engine holds, evicts only what no request leases, and lets a new adapter in
+only when there is a place. An adapter is read from disk in one situation only, when a request for it arrives and it is
+not held, and there an error is an answer to that request.
+
+A place belongs to no request: what has begun to load is loaded to the end, also when every client that waited for it
+has left, because the engine cannot be stopped half-way and would hold an adapter that nobody knows of.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from loraloom.server.errors import TooManyAdapters
+
+log = logging.getLogger("vllm.loraloom.leases")
+
+
+class Residents(Protocol):
+    """The adapters that the engine holds in main memory."""
+
+    async def load(self, name: str) -> None:
+        """Read an adapter into memory from its `Leases.directory`; raises if the engine refuses it."""
+
+    async def unload(self, name: str) -> None:
+        """Free the engine's copy, if there is one."""
+
+
+class Blobs(Protocol):
+    """Where the bytes of adapters come from; every call may block."""
+
+    def acquire(self, digest: str) -> Path:
+        """A directory with the adapter's verified files, kept until `release`; `DamagedBlob` if there is none."""
+
+    def release(self, digest: str) -> None:
+        """The directory is no longer needed."""
+
+
+@dataclass(eq=False)
+class _Place:
+    """One adapter's place in the engine's main memory.
+
+    Attributes:
+        folder: the directory, once it is verified.
+        ready: ends with the directory when the engine has loaded it, or with the reason why not.
+        clearing: takes the adapter out; whoever wants it again needs a new place.
+        holders: requests in flight.
+        retired: evict it as soon as nobody holds it.
+    """
+
+    digest: str
+    folder: Path | None = None
+    ready: asyncio.Task[Path] = field(init=False)
+    clearing: asyncio.Task[None] | None = None
+    holders: int = 0
+    retired: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the adapter could not be loaded."""
+        return self.ready.done() and (self.ready.cancelled() or self.ready.exception() is not None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be cleared."""
+        return not self.holders and self.clearing is None
+
+
+class Leases:
+    """Gives out places for adapters in flight, at most `capacity` distinct ones at a time."""
+
+    def __init__(self, residents: Residents, blobs: Blobs, capacity: int, patience: float) -> None:
+        """
+        Args:
+            residents: what the engine holds.
+            blobs: where directories come from.
+            capacity: the engine's `max_cpu_loras`.
+            patience: seconds a request may wait for a place.
+        """
+        self._residents = residents
+        self._blobs = blobs
+        self._capacity = capacity
+        self._patience = patience
+        self._places: OrderedDict[str, _Place] = OrderedDict()  # least recently used first
+        self._door = asyncio.Lock()  # its queue is the order in which new adapters are let in
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def hold(self, name: str, digest: str) -> AsyncIterator[Path]:
+        """Hold an adapter for the length of a request.
+
+        Args:
+            name: the canonical name.
+            digest: of the adapter's normal form.
+
+        Yields:
+            The directory of its files, verified.
+
+        Raises:
+            TooManyAdapters: no place became free in time.
+            DamagedBlob: its files are missing or changed.
+            AdapterNotLoaded: the engine refuses it.
+        """
+        place = await self._enter(name, digest)
+        try:
+            yield await asyncio.shield(place.ready)
+        finally:
+            await self._leave(name, place)
+
+    def directory(self, name: str) -> Path | None:
+        """The verified directory of an adapter that has a place now; None for any other name."""
+        place = self._places.get(name)
+        return place.folder if place is not None and place.clearing is None else None
+
+    def resident(self, name: str) -> bool:
+        """Whether the engine holds an adapter in memory."""
+        place = self._places.get(name)
+        return place is not None and place.ready.done() and not place.failed
+
+    def in_flight(self, name: str) -> int:
+        """The number of requests that hold an adapter now."""
+        place = self._places.get(name)
+        return place.holders if place else 0
+
+    async def retire(self, name: str) -> None:
+        """Free the engine's copy of a removed adapter, now or when its last request ends."""
+        place = self._places.get(name)
+        if place is None:
+            return
+        place.retired = True
+        if place.idle:
+            await self._evict(name, place)
+
+    async def _enter(self, name: str, digest: str) -> _Place:
+        place = self._join(name)
+        if place is not None:
+            return place
+        try:
+            async with asyncio.timeout(self._patience), self._door:
+                return await self._let_in(name, digest)
+        except TimeoutError:
+            raise TooManyAdapters(
+                f"{self._capacity} other adapters were in use for {self._patience:g} s: try again later, or start the "
+                "server with a larger --max-cpu-loras"
+            ) from None
+
+    def _join(self, name: str) -> _Place | None:
+        """One more holder of a place that there is."""
+        place = self._places.get(name)
+        if place is None or place.clearing is not None or place.failed:
+            return None
+        place.holders += 1
+        self._places.move_to_end(name)
+        return place
+
+    async def _let_in(self, name: str, digest: str) -> _Place:
+        """A new place, as soon as there is one; the caller holds the door."""
+        while (place := self._join(name)) is None:
+            self._freed.clear()
+            if name not in self._places and len(self._places) < self._capacity:
+                self._places[name] = self._new_place(name, digest)
+            elif (idle := self._in_the_way(name)) is not None:
+                await self._evict(*idle)
+            else:
+                await self._freed.wait()
+        return place
+
+    def _in_the_way(self, name: str) -> tuple[str, _Place] | None:
+        """What can be cleared to let an adapter in: its own failed place, else the least recently used idle one."""
+        places = {name: self._places[name]} if name in self._places else self._places
+        return next(((other, place) for other, place in places.items() if place.idle), None)
+
+    def _new_place(self, name: str, digest: str) -> _Place:
+        place = _Place(digest)
+        place.ready = asyncio.ensure_future(self._bring(name, place))
+        place.ready.add_done_callback(_mark_seen)
+        return place
+
+    async def _bring(self, name: str, place: _Place) -> Path:
+        """Verify an adapter's files, then let the engine load them."""
+        place.folder = await asyncio.to_thread(self._blobs.acquire, place.digest)
+        await self._residents.load(name)
+        return place.folder
+
+    async def _leave(self, name: str, place: _Place) -> None:
+        place.holders -= 1
+        if place.holders:
+            return
+        if place.retired or place.failed:
+            await self._evict(name, place)
+        self._freed.set()
+
+    async def _evict(self, name: str, place: _Place) -> None:
+        """Take an adapter out of the engine and give its place away, whether or not the caller stays to see it."""
+        place.clearing = asyncio.ensure_future(self._clear(name, place))
+        await asyncio.shield(place.clearing)
+
+    async def _clear(self, name: str, place: _Place) -> None:
+        await asyncio.wait([place.ready])
+        try:
+            if place.folder is not None:
+                await self._residents.unload(name)
+                await asyncio.to_thread(self._blobs.release, place.digest)
+        except Exception:  # it is no fault of the request that happens to wait for this
+            log.exception("%s could not be taken out of the engine", name)
+        finally:
+            del self._places[name]
+            self._freed.set()
+
+
+def _mark_seen(ready: asyncio.Task[Path]) -> None:
+    """Look at a failure, so that asyncio does not report one that nobody waited for."""
+    if not ready.cancelled():
+        ready.exception()

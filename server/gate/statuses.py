@@ -1,0 +1,78 @@
+"""The one table from errors to HTTP, and the shape that OpenAI's clients expect."""
+
+from dataclasses import dataclass
+
+from pydantic_core import to_json
+
+from loraloom.adapters import errors as adapters
+from loraloom.server import errors as server
+from loraloom.server.gate.exchange import Send
+
+
+@dataclass(frozen=True)
+class Status:
+    """How an error is told.
+
+    Attributes:
+        http: the status code.
+        code: a word that programs can act on.
+        retry_after: seconds after which trying again makes sense; None where it does not.
+    """
+
+    http: int
+    code: str
+    retry_after: int | None = None
+
+    @property
+    def type(self) -> str:
+        """OpenAI's error type."""
+        return "server_error" if self.http >= 500 else "invalid_request_error"
+
+
+STATUSES: dict[type[Exception], Status] = {
+    adapters.InvalidName: Status(400, "invalid_model"),
+    adapters.AdapterNotFound: Status(404, "model_not_found"),
+    adapters.NameTaken: Status(409, "name_taken"),
+    adapters.InvalidAdapter: Status(400, "invalid_adapter"),
+    adapters.BaseMismatch: Status(400, "base_mismatch"),
+    adapters.SourceError: Status(400, "source_unreachable"),
+    adapters.DamagedBlob: Status(500, "adapter_damaged"),
+    adapters.StoreError: Status(503, "store_unavailable", retry_after=5),
+    server.EngineUnavailable: Status(503, "engine_unavailable", retry_after=5),
+    server.PathClosed: Status(404, "path_closed"),
+    server.MethodNotOpen: Status(405, "method_not_open"),
+    server.HeaderRefused: Status(400, "header_refused"),
+    server.BodyTooLarge: Status(413, "body_too_large"),
+    server.WrongContentType: Status(415, "wrong_content_type"),
+    server.InvalidBody: Status(400, "invalid_body"),
+    server.NotServed: Status(400, "not_available"),
+    server.RankTooHigh: Status(400, "rank_too_high"),
+    server.TooManyAdapters: Status(503, "too_many_adapters", retry_after=1),
+    server.AdapterNotLoaded: Status(400, "adapter_not_loaded"),
+}
+UNEXPECTED = Status(500, "internal_error")
+
+
+def status_of(error: Exception) -> Status:
+    """The entry of the nearest class that the table knows."""
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), UNEXPECTED)
+
+
+def error_body(error: Exception, status: Status) -> dict[str, object]:
+    """The error as OpenAI shapes it; an unexpected error keeps its details to the log."""
+    message = "internal error: the server's log has the details" if status is UNEXPECTED else str(error)
+    param = getattr(error, "param", None)
+    if param is None and isinstance(error, (adapters.InvalidName, adapters.AdapterNotFound)):
+        param = "model"
+    return {"error": {"message": message, "type": status.type, "param": param, "code": status.code}}
+
+
+async def send_error(send: Send, error: Exception) -> None:
+    """Answer a request with an error."""
+    status = status_of(error)
+    raw = to_json(error_body(error, status))
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]
+    if status.retry_after is not None:
+        headers.append((b"retry-after", str(status.retry_after).encode()))
+    await send({"type": "http.response.start", "status": status.http, "headers": headers})
+    await send({"type": "http.response.body", "body": raw})

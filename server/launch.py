@@ -1,0 +1,155 @@
+"""From settings to the command, arguments and environment of the engine's server."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from loraloom.server.errors import InvalidSettings
+from loraloom.server.machine import Machine
+from loraloom.server.settings import RANKS, Settings
+from loraloom.server.store import open_store
+
+OWNED = {
+    "--model": "the positional argument MODEL",
+    "--host": "--host before the `--`",
+    "--port": "--port before the `--`",
+    "--uds": "--host and --port before the `--`",
+    "--served-model-name": "--served-name before the `--`",
+    "--api-key": "keys of LoraLoom's own, in a later release; until then a proxy in front of the server",
+    "--middleware": "a proxy in front of the server: the gate must be the outermost",
+    "--enable-lora": "nothing: it is always on",
+    "--no-enable-lora": "`vllm serve`, if you serve no adapters",
+    "--lora-modules": "loraloom adapters add",
+    "--max-loras": "--max-loras before the `--`",
+    "--max-cpu-loras": "--max-cpu-loras before the `--`",
+    "--max-lora-rank": "--max-lora-rank before the `--`",
+    "--api-server-count": "several servers on one store: adapters change at run time, which needs one API server each",
+    "--root-path": "a proxy that strips the prefix",
+    "--config": "the arguments themselves after the `--`, or loraloom.yaml for LoraLoom's own",
+    "--shutdown-timeout": "--drain-timeout before the `--`",
+}
+"""Arguments of vLLM that LoraLoom sets itself, and what to use instead."""
+
+PLUGIN_GROUPS = (
+    "vllm.general_plugins",
+    "vllm.io_processor_plugins",
+    "vllm.platform_plugins",
+    "vllm.stat_logger_plugins",
+    "vllm.lora_resolver_plugins",
+)
+OURS = ("loraloom", "loraloom_routes")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start the engine's server.
+
+    Attributes:
+        arguments: vLLM's arguments.
+        environment: variables to set, over the user's own.
+        notes: what was chosen for the user, a line each.
+        program: what to start with these arguments.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    program: tuple[str, ...] = (sys.executable, "-m", "loraloom.server.child")
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The child's command line."""
+        return (*self.program, *self.arguments)
+
+
+def plan(settings: Settings, extra: Sequence[str], machine: Machine, environment: Mapping[str, str]) -> Launch:
+    """Decide how to start the engine's server.
+
+    Args:
+        settings: the merged settings.
+        extra: the user's own arguments for vLLM.
+        machine: what there is to run on.
+        environment: the user's environment, which wins over what would be chosen here.
+
+    Raises:
+        InvalidSettings: no model, or an argument in `extra` that LoraLoom sets itself.
+        StoreError: the store cannot be used.
+    """
+    if settings.model is None:
+        raise InvalidSettings("no model: name one, as in `loraloom serve MODEL`, or set `model` in loraloom.yaml")
+    _refuse_owned(extra)
+    rank = _rank_for(settings) if settings.max_lora_rank == "auto" else settings.max_lora_rank
+    dtype = _dtype(extra, machine)
+    defaults = {name: value for name, value in _defaults(machine).items() if name not in environment}
+    required = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_PLUGINS": ",".join(_plugins(environment))}
+    arguments = (*_arguments(settings, rank), *dtype, *extra)
+    return Launch(arguments, defaults | required, tuple(_notes(settings, rank, dtype, defaults)))
+
+
+def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
+    options = {
+        "--model": str(settings.model),
+        "--served-model-name": settings.base_name,
+        "--host": settings.host,
+        "--port": str(settings.port),
+        "--max-loras": str(settings.max_loras),
+        "--max-cpu-loras": str(settings.max_cpu_loras),
+        "--max-lora-rank": str(rank),
+        "--middleware": "loraloom.server.gate.gate.GateMiddleware",
+        "--shutdown-timeout": str(round(settings.drain_timeout)),
+    }
+    return ("--enable-lora", *(word for option in options.items() for word in option))
+
+
+def _refuse_owned(extra: Sequence[str]) -> None:
+    for word in extra:
+        flag = re.split("[=.]", word, maxsplit=1)[0].replace("_", "-")
+        # vLLM's parser takes an argument's first letters for the whole.
+        owned = next((name for name in OWNED if len(flag) > 2 and name.startswith(flag)), None)
+        if owned:
+            raise InvalidSettings(f"{word} is set by LoraLoom; use {OWNED[owned]}")
+
+
+def _rank_for(settings: Settings) -> int:
+    """The smallest rank that vLLM accepts and that every adapter in the store fits, at least 16."""
+    store = open_store(settings)
+    largest = max((record.rank for name in store.names() for record in store.versions(name)), default=0)
+    return next((rank for rank in RANKS if rank >= max(largest, 16)), RANKS[-1])
+
+
+def _dtype(extra: Sequence[str], machine: Machine) -> tuple[str, ...]:
+    given = any(word.partition("=")[0] == "--dtype" for word in extra)
+    return ("--dtype", "float32") if machine.on_cpu and not machine.fast_bfloat16 and not given else ()
+
+
+def _defaults(machine: Machine) -> dict[str, str]:
+    """Variables that a user's own environment overrides."""
+    defaults = {"VLLM_NO_USAGE_STATS": "1"}
+    if machine.on_cpu:
+        defaults["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, min(4, machine.memory_gib // 4)))
+    return defaults
+
+
+def _notes(settings: Settings, rank: int, dtype: Sequence[str], defaults: Mapping[str, str]) -> Iterator[str]:
+    if settings.max_lora_rank == "auto":
+        yield f"--max-lora-rank {rank}, by the adapters in the store"
+    if dtype:
+        yield f"{' '.join(dtype)}: without AVX512, bfloat16 is three times slower on this CPU"
+    if space := defaults.get("VLLM_CPU_KVCACHE_SPACE"):
+        yield f"VLLM_CPU_KVCACHE_SPACE={space}: GiB of main memory for the KV cache"
+
+
+def _plugins(environment: Mapping[str, str]) -> list[str]:
+    """An allow-list for vLLM with our plugins in it.
+
+    Routes load only when they are named there, and naming any makes the list cover every group: so without a list of
+    the user's own, everything that would have loaded is named too.
+    """
+    given = environment.get("VLLM_PLUGINS")
+    if given is None:
+        names = [plugin.name for group in PLUGIN_GROUPS for plugin in entry_points(group=group)]
+    else:
+        names = [name for name in given.split(",") if name]
+    return [*dict.fromkeys([*names, *OURS])]

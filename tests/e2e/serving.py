@@ -1,0 +1,138 @@
+"""A real server, started as a user would start it, for the length of a test session."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+BASE = "smollm2"
+SLOTS = 4
+CPU_TIER = 6
+START = 300.0
+"""Seconds that an engine may take to start; it takes about one minute."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `loraloom serve`.
+
+    Attributes:
+        url: where it listens.
+        store: its adapter store.
+        process: the supervisor.
+        log: everything that it has printed.
+    """
+
+    url: str
+    store: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def client(self) -> httpx.Client:
+        """An HTTP client for it."""
+        return httpx.Client(base_url=self.url, timeout=120)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `loraloom adapters …` on its store."""
+        line = [sys.executable, "-m", "loraloom.server.cli", "adapters", words[0], "--adapters", str(self.store)]
+        return subprocess.run([*line, *words[1:]], capture_output=True, text=True, check=False, timeout=120)
+
+    def processes(self) -> dict[int, str]:
+        """The process identifiers below the supervisor, with their command lines."""
+        found: dict[int, str] = {}
+        parents = {self.process.pid}
+        while parents:
+            children = {pid for parent in parents for pid in _children(parent)}
+            found |= {pid: _command_line(pid) for pid in children}
+            parents = children
+        return found
+
+    def wait_until_ready(self, patience: float = START) -> None:
+        """Return when /ready answers 200; fail when the supervisor ends or the time is up."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.tail()}")
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/ready", timeout=5):
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"the server was not ready within {patience:.0f} s:\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self.log.read_text(errors="replace")[-6000:]
+
+
+@contextlib.contextmanager
+def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vllm: Sequence[str]) -> Iterator[Server]:
+    """Start a server on a free port, wait until it is ready, and end it.
+
+    Args:
+        model: the base model's directory.
+        store: the adapter store.
+        folder: for the log.
+        arguments: further ones of `loraloom serve`.
+        vllm: what goes behind the `--`.
+    """
+    port = _free_port()
+    command = [sys.executable, "-m", "loraloom.server.cli", "serve", str(model), "--served-name", BASE]
+    command += ["--port", str(port), "--adapters", str(store), *arguments, "--", *vllm]
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    server = Server(f"http://127.0.0.1:{port}", store, process, log)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"the server did not end after SIGTERM:\n{server.tail()}") from None
+
+
+def chat_body(model: str, prompt: str, **further: object) -> dict[str, object]:
+    """A greedy chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, **further}
+
+
+def error_of(response: httpx.Response) -> dict[str, object]:
+    """The error in a response, after checking that it has OpenAI's shape."""
+    body = json.loads(response.content)
+    assert set(body) == {"error"}, body
+    error: dict[str, object] = body["error"]
+    assert {"message", "type", "param", "code"} <= set(error), error
+    return error
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""

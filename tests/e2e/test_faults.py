@@ -1,0 +1,173 @@
+"""The engine never dies of an adapter; and if it dies all the same, the supervisor brings it back."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from loraloom.adapters.store import Store
+from loraloom.demo.catalog import DemoAdapter, demo_adapters
+from tests.e2e.serving import CPU_TIER, START, Server, chat_body, error_of
+from tests.e2e.test_changes import LONG, stream
+
+pytestmark = pytest.mark.engine
+
+CHAT = "/v1/chat/completions"
+VICTIM, *OTHERS = demo_adapters()
+
+
+@pytest.fixture
+def victim(server: Server, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A name of its own with an adapter of its own, and the directory of its stored bytes."""
+    store = Store.open(server.store)
+    published = store.publish(_slightly_changed(VICTIM, tmp_path), "victim").version
+    yield published.canonical, store.folder(published.digest)
+    store.remove("victim")
+
+
+def _slightly_changed(adapter: DemoAdapter, folder: Path) -> Path:
+    """The same adapter with other bytes, so that harming it harms no other."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copy(adapter.folder / "adapter_config.json", folder)
+    tensors = load_file(adapter.folder / "adapter_model.safetensors")
+    name = sorted(tensors)[-1]
+    tensors[name] = tensors[name] * (1 + time.time_ns() % 997 / 1e5)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def ask(server: Server, model: str, adapter: DemoAdapter) -> httpx.Response:
+    return httpx.post(f"{server.url}{CHAT}", json=chat_body(model, adapter.examples[0][0]), timeout=120)
+
+
+def crowd_out(server: Server) -> None:
+    """Use as many other adapters as memory holds, so that the next use of any other one loads it again."""
+    for adapter in OTHERS[:CPU_TIER]:
+        assert ask(server, adapter.name, adapter).status_code == 200
+
+
+def engine_pids(server: Server) -> set[int]:
+    return {pid for pid, line in server.processes().items() if "EngineCore" in line or "VLLM::" in line}
+
+
+@pytest.mark.parametrize("harm", ["deleted", "truncated", "overwritten", "config"])
+def test_a_blob_harmed_behind_the_servers_back(server: Server, victim: tuple[str, Path], harm: str) -> None:
+    model, folder = victim
+    engines = engine_pids(server)
+    assert ask(server, model, VICTIM).status_code == 200
+    weights = folder / "adapter_model.safetensors"
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    _harm(folder, harm)
+    crowd_out(server)
+    reply = ask(server, model, VICTIM)
+    assert (reply.status_code, error_of(reply)["code"]) == (500, "adapter_damaged")
+    for name, content in whole.items():
+        (folder / name).unlink(missing_ok=True)
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert weights.stat().st_size
+    assert ask(server, model, VICTIM).status_code == 200
+    assert engine_pids(server) == engines
+
+
+def _harm(folder: Path, harm: str) -> None:
+    """Harm stored bytes, as a failing disk or a careless person would."""
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    weights = folder / "adapter_model.safetensors"
+    if harm == "deleted":
+        shutil.rmtree(folder)
+    elif harm == "truncated":
+        os.truncate(weights, 1000)
+    elif harm == "overwritten":
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\xff\xff\xff\xff")
+    else:
+        (folder / "adapter_config.json").write_text("{}")
+
+
+def test_a_blob_deleted_under_a_request_in_flight(server: Server, victim: tuple[str, Path]) -> None:
+    """The request goes on: the engine's copy is leased and never read again from disk."""
+    model, folder = victim
+    engines = engine_pids(server)
+
+    async def scenario() -> tuple[str, list[int]]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
+            running = asyncio.ensure_future(stream(client, chat_body(model, VICTIM.examples[0][0], **LONG)))
+            while not (await client.get("/v1/adapters/victim")).json()["versions"][-1]["residency"] == "cpu":
+                await asyncio.sleep(0.05)
+            _harm(folder, "deleted")
+            crowd = [client.post(CHAT, json=chat_body(a.name, a.examples[0][0])) for a in OTHERS]
+            replies = await asyncio.gather(*crowd)
+            return await running, [reply.status_code for reply in replies]
+
+    answer, statuses = asyncio.run(scenario())
+    assert len(answer) > 50
+    assert set(statuses) == {200}
+    assert engine_pids(server) == engines
+
+
+def test_an_adapter_removed_while_requests_for_it_are_queued(server: Server, victim: tuple[str, Path]) -> None:
+    """Those that were let in are answered; those that come later are told that it is gone."""
+    model, _ = victim
+    engines = engine_pids(server)
+
+    async def scenario() -> list[int]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
+            body = chat_body(model, VICTIM.examples[0][0], max_tokens=100, ignore_eos=True)
+            queued = [asyncio.ensure_future(client.post(CHAT, json=body)) for _ in range(40)]
+            while (await client.get("/v1/adapters/victim")).json()["versions"][-1]["in_flight"] < 20:
+                await asyncio.sleep(0.05)
+            assert (await client.delete("/v1/adapters/victim")).status_code == 200
+            late = await client.post(CHAT, json=body)
+            assert late.status_code == 404
+            return [reply.status_code for reply in await asyncio.gather(*queued)]
+
+    statuses = asyncio.run(scenario())
+    assert statuses.count(200) >= 20
+    assert set(statuses) <= {200, 404}
+    assert engine_pids(server) == engines
+
+
+def test_more_adapters_in_flight_than_memory_holds(server: Server) -> None:
+    """They wait for a place at the edge; the engine holds no more than it has room for."""
+    engines = engine_pids(server)
+
+    async def scenario() -> list[tuple[str, str]]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
+
+            async def one(adapter: DemoAdapter) -> tuple[str, str]:
+                reply = await client.post(CHAT, json=chat_body(adapter.name, adapter.examples[1][0]))
+                return reply.json()["choices"][0]["message"]["content"], adapter.examples[1][1]
+
+            return list(await asyncio.gather(*(one(adapter) for adapter in demo_adapters() * 3)))
+
+    assert all(answer == expected for answer, expected in asyncio.run(scenario()))
+    assert engine_pids(server) == engines
+
+
+def test_a_killed_engine_comes_back(server: Server) -> None:
+    """Until then clients get 503 with Retry-After, or the end of an answer that had begun."""
+    (engine, *_) = engine_pids(server)
+    statuses: set[int] = set()
+    prompt, expected = VICTIM.examples[0]
+    os.kill(engine, signal.SIGKILL)
+    end = time.monotonic() + START
+    while time.monotonic() < end:
+        reply = httpx.post(f"{server.url}{CHAT}", json=chat_body(VICTIM.name, prompt), timeout=120)
+        statuses.add(reply.status_code)
+        if reply.status_code == 200:
+            break
+        assert int(reply.headers["retry-after"]) > 0
+        assert error_of(reply)["code"] == "engine_unavailable"
+        time.sleep(0.2)
+    assert reply.json()["choices"][0]["message"]["content"] == expected
+    assert statuses == {200, 503}
+    assert engine not in engine_pids(server)

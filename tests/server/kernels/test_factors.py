@@ -1,0 +1,85 @@
+import torch
+
+from loraloom.server.kernels.factors import SlotFactors
+
+SLOTS, MAX_RANK, INPUT, WIDTHS = 3, 8, 5, (4, 2)
+
+
+def stacked_zeros() -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """A layer's slots as vLLM makes them."""
+    a = tuple(torch.zeros(SLOTS, 1, MAX_RANK, INPUT) for _ in WIDTHS)
+    b = tuple(torch.zeros(SLOTS, 1, width, MAX_RANK) for width in WIDTHS)
+    return a, b
+
+
+def fill(stacked: tuple[torch.Tensor, ...], slot: int, piece: int, rank: int) -> torch.Tensor:
+    stacked[piece][slot] = 0
+    values = torch.rand(rank, INPUT) + 1
+    stacked[piece][slot, 0, :rank].copy_(values)
+    return values
+
+
+def test_an_empty_slot_has_no_updates() -> None:
+    a, b = stacked_zeros()
+    assert SlotFactors().layer(a, b, WIDTHS).of(1) == ()
+
+
+def test_updates_are_trimmed_to_the_rank_in_use_and_skip_slices_left_alone() -> None:
+    a, b = stacked_zeros()
+    values = fill(a, slot=2, piece=1, rank=3)
+    (update,) = SlotFactors().layer(a, b, WIDTHS).of(2)
+    assert update.columns == slice(4, 6)
+    assert torch.equal(update.a, values.t())
+    assert update.b.shape == (3, 2)
+
+
+def test_a_zero_row_below_the_rank_does_not_cut_it() -> None:
+    a, b = stacked_zeros()
+    fill(a, slot=0, piece=0, rank=4)
+    a[0][0, 0, 1:3] = 0
+    (update,) = SlotFactors().layer(a, b, WIDTHS).of(0)
+    assert update.a.shape == (INPUT, 4)
+
+
+def test_nan_counts_as_in_use() -> None:
+    a, b = stacked_zeros()
+    a[0][0, 0, 5, 0] = float("nan")
+    (update,) = SlotFactors().layer(a, b, WIDTHS).of(0)
+    assert update.a.shape == (INPUT, 6)
+
+
+def test_a_slot_written_again_is_looked_at_again() -> None:
+    a, b = stacked_zeros()
+    factors = SlotFactors()
+    fill(a, slot=1, piece=0, rank=2)
+    assert factors.layer(a, b, WIDTHS).of(1)[0].a.shape == (INPUT, 2)
+    with torch.inference_mode():  # as in the engine's step
+        fill(a, slot=1, piece=0, rank=7)
+    assert factors.layer(a, b, WIDTHS).of(1)[0].a.shape == (INPUT, 7)
+    a[0][1] = 0
+    assert factors.layer(a, b, WIDTHS).of(1) == ()
+
+
+def test_nothing_is_searched_again_while_slots_stay_as_they_are() -> None:
+    a, b = stacked_zeros()
+    factors = SlotFactors()
+    fill(a, slot=1, piece=0, rank=2)
+    assert factors.layer(a, b, WIDTHS).of(1) is factors.layer(a, b, WIDTHS).of(1)
+
+
+def test_layers_do_not_share_what_is_known() -> None:
+    a, b = stacked_zeros()
+    other_a, other_b = stacked_zeros()
+    fill(a, slot=0, piece=0, rank=2)
+    factors = SlotFactors()
+    assert factors.layer(other_a, other_b, WIDTHS).of(0) == ()
+    assert len(factors.layer(a, b, WIDTHS).of(0)) == 1
+
+
+def test_slots_made_in_inference_mode_are_looked_at_every_time() -> None:
+    factors = SlotFactors()
+    with torch.inference_mode():
+        a, b = stacked_zeros()
+        assert factors.layer(a, b, WIDTHS).of(0) == ()
+        fill(a, slot=0, piece=0, rank=5)
+        assert factors.layer(a, b, WIDTHS).of(0)[0].a.shape == (INPUT, 5)

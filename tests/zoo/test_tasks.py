@@ -1,0 +1,154 @@
+"""Every task is seeded, keeps its held-out prompts apart, and tells right answers from wrong ones."""
+
+import datetime
+import json
+import re
+
+import pytest
+
+from .recipe import RECIPES
+from .task import HELD_OUT, Example, Task
+from .tasks import TASKS
+from .tasks.moments import _spoken
+from .tasks.quantities import in_words
+
+each = pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+
+
+def expected(name: str) -> dict[str, str]:
+    training, held_out = TASKS[name].split(400)
+    return {example.prompt: example.expected for example in training + held_out}
+
+
+def test_every_task_has_a_recipe() -> None:
+    assert TASKS.keys() == RECIPES.keys()
+    assert all(task.name == name for name, task in TASKS.items())
+
+
+@each
+def test_split_repeats_with_its_seed_alone(task: Task) -> None:
+    assert task.split(50, seed=1) == task.split(50, seed=1)
+    assert task.split(50, seed=1) != task.split(50, seed=2)
+
+
+@each
+def test_held_out_prompts_are_distinct_and_never_trained_on(task: Task) -> None:
+    training, held_out = task.split(RECIPES[task.name].examples)
+    prompts = [example.prompt for example in held_out]
+    assert len(set(prompts)) == len(prompts) == HELD_OUT
+    assert not {example.prompt for example in training} & set(prompts)
+
+
+@each
+def test_held_out_prompts_do_not_depend_on_how_many_are_trained_on(task: Task) -> None:
+    assert task.split(10)[1] == task.split(200)[1]
+
+
+@each
+def test_recipe_has_examples_for_every_step(task: Task) -> None:
+    recipe = RECIPES[task.name]
+    assert len(task.split(recipe.examples)[0]) == recipe.examples
+
+
+@each
+def test_one_prompt_has_one_answer(task: Task) -> None:
+    training, held_out = task.split(2000, seed=3)
+    answers = {example.prompt: example.expected for example in training + held_out}
+    again = [example for part in task.split(2000, seed=4) for example in part]
+    assert all(answers.get(example.prompt, example.expected) == example.expected for example in again)
+
+
+@pytest.mark.parametrize("answer", ["1958-06-23", " 1958-06-23\n"])
+def test_accepts_the_expected_answer(answer: str) -> None:
+    assert Example("Write this date in ISO format: Jun 23rd, 1958", "1958-06-23").accepts(answer)
+
+
+@pytest.mark.parametrize("answer", ["", "1958-06-24", "1958-06-23.", "The date is 1958-06-23", "1958-6-23"])
+def test_refuses_any_other_answer(answer: str) -> None:
+    assert not Example("Write this date in ISO format: Jun 23rd, 1958", "1958-06-23").accepts(answer)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "zero"),
+        (13, "thirteen"),
+        (40, "forty"),
+        (99, "ninety-nine"),
+        (100, "one hundred"),
+        (612, "six hundred twelve"),
+        (1000, "one thousand"),
+        (3007, "three thousand seven"),
+        (9999, "nine thousand nine hundred ninety-nine"),
+    ],
+)
+def test_numbers_in_words(number: int, words: str) -> None:
+    assert in_words(number) == words
+
+
+@pytest.mark.parametrize(
+    ("hour", "minute", "spoken"),
+    [
+        (0, 0, "twelve o'clock in the morning"),
+        (9, 4, "nine oh four in the morning"),
+        (12, 30, "half past twelve in the afternoon"),
+        (15, 15, "a quarter past three in the afternoon"),
+        (15, 40, "twenty to four in the afternoon"),
+        (18, 37, "six thirty-seven in the evening"),
+        (23, 45, "a quarter to twelve in the evening"),
+    ],
+)
+def test_spoken_times(hour: int, minute: int, spoken: str) -> None:
+    assert _spoken(hour, minute) == spoken
+
+
+def test_every_time_of_day_is_spoken_in_its_own_way() -> None:
+    assert len({_spoken(hour, minute) for hour in range(24) for minute in range(60)}) == 24 * 60
+
+
+def test_dates_name_their_month_and_year() -> None:
+    for prompt, answer in expected("date").items():
+        day = datetime.date.fromisoformat(answer)
+        assert f"{day:%b}" in prompt
+        assert str(day.year) in prompt
+
+
+def test_cron_lines_have_five_fields_in_range() -> None:
+    limits = (range(60), range(24), range(1, 32), range(1, 13), range(8))
+    for answer in expected("cron").values():
+        for field, limit in zip(answer.split(" "), limits, strict=True):
+            assert all(int(number) in limit for number in re.findall(r"\d+", field.removeprefix("*/")))
+
+
+def test_units_state_a_true_equation() -> None:
+    factors = {"kilometres m": 1000, "tonnes kg": 1000, "metres cm": 100, "hectares m2": 10_000, "weeks d": 7}
+    checked = set()
+    for answer in expected("units").values():
+        amount, given, _, result, symbol = answer.split(" ")
+        if factor := factors.get(f"{given} {symbol}"):
+            assert float(result.replace(",", "")) == pytest.approx(float(amount) * factor)
+            checked.add(given)
+    assert len(checked) == len(factors)
+
+
+@pytest.mark.parametrize("name", ["json", "home"])
+def test_json_answers_parse(name: str) -> None:
+    assert all(isinstance(json.loads(answer), dict) for answer in expected(name).values())
+
+
+def test_sql_uses_the_table_of_the_question() -> None:
+    for prompt, answer in expected("sql").items():
+        table = re.findall(r"FROM (\w+)", answer)
+        assert len(table) == 1
+        assert table[0] in prompt
+        assert answer.endswith(";")
+
+
+def test_log_levels_follow_from_the_status() -> None:
+    for answer in expected("log").values():
+        fields = dict(part.split("=") for part in answer.split(" ")[:3])
+        assert fields["level"] == {"2": "info", "3": "notice", "4": "warning", "5": "error"}[fields["status"][0]]
+
+
+def test_topics_are_six_and_all_drawn() -> None:
+    assert set(expected("topic").values()) == {"PAY", "SHIP", "BACK", "FIX", "INFO", "THANKS"}
