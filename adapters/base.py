@@ -150,7 +150,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / _SINGLE_FILE).is_file():
         return [folder / _SINGLE_FILE]
     if not (folder / _INDEX_FILE).is_file():
-        raise InvalidBase(f"{folder} has no {_SINGLE_FILE}: give a model directory in Hugging Face's format")
+        raise InvalidBase(f"{folder} has no {_SINGLE_FILE}: give a model as transformers' save_pretrained writes it")
     try:
         names = set(json.loads((folder / _INDEX_FILE).read_bytes())["weight_map"].values())
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:

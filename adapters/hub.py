@@ -40,9 +40,11 @@ def cached_folder(repo: str, names: Sequence[str]) -> Path | None:
 
 def weights(repo: str) -> Mapping[str, tuple[str, Sequence[int]]]:
     """The type and shape of each tensor of a model, by ranged requests for the headers of its safetensors files."""
-    from huggingface_hub import get_safetensors_metadata
+    from huggingface_hub import HfApi
 
-    files = get_safetensors_metadata(repo).files_metadata.values()
+    api = HfApi()
+    api.auth_check(repo)  # the next call takes a repository that is not there, or gated, for one without weights
+    files = api.get_safetensors_metadata(repo).files_metadata.values()
     return {name: (info.dtype, info.shape) for file in files for name, info in file.tensors.items()}
 
 

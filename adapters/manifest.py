@@ -28,7 +28,7 @@ _OTHER_TENSORS = {
     r"\.lora_magnitude_vector(\.weight)?": "DoRA's magnitudes",
     r"\.lora_embedding_[AB]": "LoRA of the token embedding, which most of vLLM's models do not apply",
     r"\.trainable_tokens_delta": "trained tokens (trainable_token_indices)",
-    r"\.base_layer\.weight": "a whole layer of the base (peft leaves it out with save_embedding_layers=False)",
+    r"\.base_layer\.weight": "a whole layer of the base",
     r"\.lora_B\.bias": "a LoRA bias",
     r"\.bias": "trained biases",
     r"\.weight": "whole trained modules (modules_to_save)",
@@ -54,7 +54,7 @@ class Manifest:
         base_model: the base that the adapter names, if it does.
         task_type: PEFT's, such as "CAUSAL_LM", if it is given.
         dtype: "float32", "float16" or "bfloat16", or "mixed".
-        tensors: where each tensor lies in the weights file, by its name there.
+        tensors: where each A and B lies in the weights file, by its name there.
     """
 
     modules: Mapping[str, Module]
@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InvalidAdapter(f"{CONFIG_FILE} has more than {MAX_CONFIG} bytes: it is not peft's")
     config = parse_config(text)
     with open_regular(folder / WEIGHTS_FILE) as file:
-        tensors = _read_tensors(file)
+        tensors = _lora_tensors(_read_tensors(file))
     modules = _pair(tensors)
     scaling = config.scalings({path: module.rank for path, module in modules.items()})
     dtypes = {DTYPES[info.dtype] for info in tensors.values()}
@@ -153,17 +153,26 @@ def _read_tensors(file: io.BufferedReader) -> dict[str, TensorInfo]:
         raise InvalidAdapter(f"{WEIGHTS_FILE} is damaged: {error}. Copy or download it again") from error
 
 
+def _lora_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """The tensors named lora_A and lora_B; raises for any other, unless it repeats a weight of the base."""
+    kept = {name: info for name, info in tensors.items() if _TENSOR.fullmatch(name)}
+    for name in tensors.keys() - kept.keys():
+        # With LoRA on the output layer, peft saves that layer's frozen weight too (save_embedding_layers).
+        if tensor_name(name.removeprefix(_PREFIX).removesuffix(".base_layer.weight"), "A") not in kept:
+            raise _refused_tensor(name)
+    if not kept:
+        raise InvalidAdapter(f"{WEIGHTS_FILE} holds no tensors: save the adapter again")
+    return kept
+
+
 def _pair(tensors: Mapping[str, TensorInfo]) -> dict[str, Module]:
-    """The modules that the tensors named lora_A and lora_B make up."""
+    """The modules that tensors named lora_A and lora_B make up, by path."""
     factors: dict[str, dict[str, TensorInfo]] = {}
     for name, info in tensors.items():
-        match = _TENSOR.fullmatch(name)
-        if match is None:
-            raise _refused_tensor(name)
         _check_matrix(name, info)
+        match = _TENSOR.fullmatch(name)
+        assert match is not None
         factors.setdefault(match[1], {})[match[2]] = info
-    if not factors:
-        raise InvalidAdapter(f"{WEIGHTS_FILE} holds no tensors: save the adapter again")
     return {path: _module(path, factors[path]) for path in sorted(factors)}
 
 

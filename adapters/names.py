@@ -74,8 +74,8 @@ class Adapter:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if isinstance(self.version, int):
-            parse_version(str(self.version))
+        if isinstance(self.version, int) and parse_version(str(self.version)) != self.version:
+            raise InvalidName(str(self.version), 0, "a version is a number, a tag or a digest")
 
     def __str__(self) -> str:
         return self.name if self.version == LATEST else f"{self.name}@{self.version}"

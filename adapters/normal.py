@@ -143,7 +143,7 @@ def _read_tensor(file: io.BufferedReader, info: TensorInfo) -> "Tensor":
     buffer = bytearray(info.end - info.start)
     file.seek(info.start)
     if file.readinto(buffer) != len(buffer):
-        raise InvalidAdapter(f"{WEIGHTS_FILE} became shorter while it was read: add the adapter again")
+        raise InvalidAdapter(f"{WEIGHTS_FILE} changed while it was read: add the adapter again")
     return torch.frombuffer(buffer, dtype=getattr(torch, DTYPES[info.dtype])).reshape(info.shape)
 
 
@@ -161,7 +161,10 @@ def _write_weights(given: Manifest, dtypes: Mapping[str, str], source: io.Buffer
         file.write(header)
         for path in given.modules:
             for factor, tensor in zip("AB", _read_update(given, path, source), strict=True):
-                file.seek(places[tensor_name(path, factor)].start)
+                place = places[tensor_name(path, factor)]
+                if tensor.nbytes != place.end - place.start:
+                    raise InvalidAdapter(f"{WEIGHTS_FILE} changed while it was read: add the adapter again")
+                file.seek(place.start)
                 file.write(tensor.view(torch.uint8).numpy().data)
 
 

@@ -3,7 +3,8 @@
 import errno
 import hashlib
 import os
-from contextlib import AbstractContextManager
+import uuid
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -77,8 +78,16 @@ class LocalObjects:
                 self._disk.fsync_folder(folder.parent)
 
     def create(self, path: str, data: bytes) -> bool:
-        with self.staged() as stage:
-            return self.create_file(path, stage.write("object", data))
+        source = self.root / "stage" / uuid.uuid4().hex
+        with reporting(self._place):
+            self._disk.mkdir(source.parent)
+            try:
+                self._disk.write(source, data)
+                return self.create_file(path, source)
+            finally:
+                # What has been created stays created, even if what it was made from cannot be removed.
+                with suppress(OSError):
+                    self._disk.unlink(source)
 
     def create_file(self, path: str, source: Path) -> bool:
         with reporting(self._place):

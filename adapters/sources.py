@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,7 +71,7 @@ def _from_hub(reference: str, cache: Path, max_bytes: int) -> Iterator[Path]:
         snapshot = hub.snapshot(repo, revision or None, WANTED)
     except Exception as error:
         raise SourceError(hub.explain(error, repo)) from error
-    cache.mkdir(parents=True, exist_ok=True)
+    _prepare(cache)
     # The Hub's cache is made of links, which an adapter's folder may not have.
     with TemporaryDirectory(dir=cache) as folder:
         for name in WANTED:
@@ -84,8 +84,7 @@ def _from_hub(reference: str, cache: Path, max_bytes: int) -> Iterator[Path]:
 def _from_url(url: str, cache: Path, max_bytes: int) -> Iterator[Path]:
     from filelock import FileLock
 
-    cache.mkdir(parents=True, exist_ok=True)
-    _sweep(cache)
+    _prepare(cache)
     folder = cache / hashlib.sha256(url.encode()).hexdigest()[:32]
     # Held until the caller is done: a second fetch could replace one file between the caller's reads of the two.
     with FileLock(f"{folder}.lock"):
@@ -99,10 +98,10 @@ def _download(url: str, folder: Path, max_bytes: int) -> None:
     os.utime(folder)
     try:
         filesystem, root = _filesystem(url)
-        left = max_bytes
+        done = 0
         for name in WANTED:
             try:
-                left -= _fetch(filesystem, f"{root}/{name}", folder, left)
+                done += _fetch(filesystem, f"{root}/{name}", folder, done, max_bytes)
             except FileNotFoundError:
                 (folder / _FILES / name).unlink(missing_ok=True)
                 if name == CONFIG_FILE:
@@ -121,31 +120,39 @@ def _filesystem(url: str) -> tuple[Any, str]:
     return filesystem, root
 
 
-def _fetch(filesystem: Any, remote: str, folder: Path, max_bytes: int) -> int:
-    """Bring one file to `folder`/files, unless this version of it is there; returns its bytes."""
+def _fetch(filesystem: Any, remote: str, folder: Path, done: int, max_bytes: int) -> int:
+    """Bring one file to `folder`/files, unless this version of it is there; returns its bytes.
+
+    `done` bytes of the allowed `max_bytes` belong to the files before it.
+    """
     info = filesystem.info(remote)
-    name = remote.rpartition("/")[2]
-    target, stamp = folder / _FILES / name, folder / f"{name}.json"
-    size, tags = info.get("size"), [str(info[key]) for key in _IDENTITY if info.get(key)]
-    version = json.dumps([size, tags])
-    if tags and target.is_file() and target.stat().st_size == size and _read(stamp) == version:
+    size, version = info.get("size"), _version(info)
+    target = folder / _FILES / remote.rpartition("/")[2]
+    stamp = folder / f"{target.name}.json"
+    if version and _read(stamp) == version and target.is_file() and target.stat().st_size == size:
         return target.stat().st_size
-    _check_size(size or 0, max_bytes)
-    partial = folder / f"{name}.part"
+    _check_size(done + (size or 0), max_bytes)
+    partial = folder / f"{target.name}.part"
     with filesystem.open(remote, "rb") as source, partial.open("wb") as file:
-        copied = _copy(source, file, max_bytes)
+        copied = _copy(source, file, done, max_bytes)
     if size is not None and copied != size:
-        raise SourceError(f"{remote} ended after {copied} of {size} bytes: try again")
+        raise SourceError(f"{remote} came as {copied} bytes instead of {size}: try again")
     os.replace(partial, target)
     stamp.write_text(version)
     return copied
 
 
-def _copy(source: Any, target: BinaryIO, max_bytes: int) -> int:
+def _version(info: Mapping[str, Any]) -> str:
+    """What tells one version of a remote file from the next, or nothing where its filesystem says nothing."""
+    tags = [str(info[key]) for key in _IDENTITY if info.get(key)]
+    return json.dumps([info.get("size"), tags]) if tags else ""
+
+
+def _copy(source: Any, target: BinaryIO, done: int, max_bytes: int) -> int:
     copied = 0
     while chunk := source.read(_CHUNK):
         copied += len(chunk)
-        _check_size(copied, max_bytes)
+        _check_size(done + copied, max_bytes)
         target.write(chunk)
     return copied
 
@@ -161,14 +168,17 @@ def _read(path: Path) -> str | None:
     return path.read_text() if path.is_file() else None
 
 
-def _sweep(cache: Path) -> None:
-    """Remove what nobody fetched again for a day."""
+def _prepare(cache: Path) -> None:
+    """Make the folder, and remove from it what nobody fetched again for a day."""
     from filelock import FileLock, Timeout
 
+    cache.mkdir(parents=True, exist_ok=True)
     for folder in cache.iterdir():
-        if folder.is_dir() and folder.stat().st_mtime < time.time() - _KEPT_SECONDS:
-            with suppress(Timeout), FileLock(f"{folder}.lock", timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
+        # Another process may be doing the same, or be using it.
+        with suppress(FileNotFoundError, Timeout):
+            if folder.is_dir() and folder.stat().st_mtime < time.time() - _KEPT_SECONDS:
+                with FileLock(f"{folder}.lock", timeout=0):
+                    shutil.rmtree(folder)
 
 
 def _explain(url: str, error: Exception) -> str:
@@ -177,7 +187,8 @@ def _explain(url: str, error: Exception) -> str:
         extra = ": pip install 'loraloom[s3]'" if scheme in ("s3", "s3a") else ""
         return f"{scheme}:// needs a package that is not installed ({error}){extra}"
     if isinstance(error, FileNotFoundError):
-        return f"there is no {CONFIG_FILE} under {url}: give the URL of the folder that holds it"
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        return f"there is no {CONFIG_FILE} to be read under {url}{cause}: give the URL of the folder that holds it"
     if isinstance(error, PermissionError):
         return f"{url} may not be read with the credentials that are set: {error}"
     return f"{url} could not be read: {type(error).__name__}: {error}"

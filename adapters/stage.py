@@ -21,11 +21,6 @@ class Stage:
         self._disk.mkdir(folder)
         return folder
 
-    def write(self, name: str, data: bytes) -> Path:
-        path = self.folder / name
-        self._disk.write(path, data)
-        return path
-
     def copy(self, source: Path, name: str) -> Path:
         """A copy of a regular file; a link is refused with `InvalidAdapter`."""
         path = self.folder / name

@@ -8,7 +8,9 @@ import threading
 import time
 
 from loraloom.server.settings import handed_over
-from loraloom.server.supervisor import Pace
+
+ORPHAN_GRACE = 20.0
+"""Seconds that a server without a supervisor gets to exit after its requests have drained."""
 
 
 def main() -> None:
@@ -16,7 +18,7 @@ def main() -> None:
     handoff = handed_over()
     if handoff is None:
         sys.exit("this module is started by `loraloom serve MODEL`")
-    patience = handoff.settings.drain_timeout + Pace().exit_grace
+    patience = handoff.settings.drain_timeout + ORPHAN_GRACE
     threading.Thread(target=follow, args=(handoff.control, patience), daemon=True).start()
     from loraloom.server import engine  # takes many seconds, in which the supervisor may end already
 

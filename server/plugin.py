@@ -1,6 +1,7 @@
 """What vLLM loads through its plugin groups. Both do nothing in a vLLM that LoraLoom did not start."""
 
 import asyncio
+import logging
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -24,6 +25,13 @@ from loraloom.server.resolver import LeaseResolver
 from loraloom.server.routes import routers
 from loraloom.server.settings import Handoff, handed_over
 
+log = logging.getLogger("vllm.loraloom.plugin")
+
+WATCH = 0.25
+"""Seconds between two looks at the engine's health."""
+LAST_WORDS = 1.0
+"""Seconds that the answers of interrupted requests get to leave."""
+
 
 def register() -> None:
     """`vllm.general_plugins`: runs in every process of the engine."""
@@ -40,6 +48,7 @@ class LoraLoomRoutes:
 
     def __init__(self) -> None:
         self._gate: Gate | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     def attach_router(self, app: FastAPI) -> None:
         """Add our routes and the resolver; vLLM calls this before it looks up resolvers."""
@@ -55,10 +64,23 @@ class LoraLoomRoutes:
         if handoff is None or engine_client is None:
             return
         self._gate = state.loraloom = await asyncio.to_thread(_gate, handoff, engine_client, state, args)
+        self._watch = asyncio.create_task(_end_with_the_engine(self._gate))
         os.write(handoff.control, b"r")
 
     def _directory(self, name: str) -> Path | None:
         return self._gate.leases.directory(name) if self._gate else None
+
+
+async def _end_with_the_engine(gate: Gate) -> None:
+    """When the engine dies, answer what runs and end this process, so that the supervisor can start another.
+
+    vLLM's own server would wait for requests that wait for the engine.
+    """
+    while not gate.engine.dead:
+        await asyncio.sleep(WATCH)
+    log.error("the engine has stopped; %d requests are answered with 503", gate.running.interrupt())
+    await asyncio.sleep(LAST_WORDS)
+    os._exit(1)
 
 
 def _gate(handoff: Handoff, client: EngineClient, state: State, args: Namespace) -> Gate:

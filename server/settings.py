@@ -11,20 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from loraloom.server.errors import InvalidSettings
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts as `max_lora_rank`, 1 aside."""
 
+PREFIX = "LORALOOM_"
+"""What the variables begin with; a setting's name in upper case follows."""
+CONFIG = "LORALOOM_CONFIG"
+"""The variable that names the configuration file."""
 HANDOFF = "LORALOOM_HANDOFF"
 """The variable by which the supervisor hands the settings to the server that it starts, as JSON."""
 
@@ -39,12 +37,10 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loraloom"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting of `loraloom serve`; the command line, the environment and the file use the same names."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="LORALOOM_", extra="forbid", frozen=True, env_ignore_empty=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     model: str | None = Field(None, description="directory or Hugging Face id of the base model")
     served_name: str | None = Field(None, description="name of the base model in requests [last part of the model]")
@@ -74,23 +70,26 @@ class Settings(BaseSettings):
     open_paths: tuple[str, ...] = Field((), description="further paths of vLLM's server to open, for example /load")
     cpu_kernels: bool = Field(True, description="use LoraLoom's LoRA kernels where the engine runs on a CPU")
 
+    @field_validator("model", "adapters", "cache", mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take arguments only: `configure` merges the layers itself, to know where each value came from."""
-        return (init_settings,)
+    def _home_is_known(cls, value: object) -> object:
+        return os.path.expanduser(value) if isinstance(value, str) else value
 
-    @field_validator("max_lora_rank")
+    @field_validator("allowed_sources", "open_paths", mode="before")
     @classmethod
-    def _rank_is_known(cls, value: int | str) -> int | str:
-        if value != "auto" and value not in RANKS:
+    def _commas_separate(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("max_lora_rank", mode="before")
+    @classmethod
+    def _rank_is_known(cls, value: object) -> object:
+        if str(value) not in ("auto", *map(str, RANKS)):
             raise ValueError(f"must be 'auto' or one of {', '.join(map(str, RANKS))}")
         return value
 
     @field_validator("max_cpu_loras")
     @classmethod
-    def _cpu_tier_holds_the_slots(cls, value: int, info: Any) -> int:
+    def _cpu_tier_holds_the_slots(cls, value: int, info: ValidationInfo) -> int:
         slots = info.data.get("max_loras", 1)
         if value < slots:
             raise ValueError(f"must be at least max_loras ({slots})")
@@ -106,7 +105,7 @@ class Settings(BaseSettings):
     @property
     def base_name(self) -> str:
         """The name under which requests select the base model."""
-        return self.served_name or Path(str(self.model)).name
+        return self.served_name or os.path.basename(os.path.abspath(str(self.model)))
 
 
 @dataclass(frozen=True)
@@ -116,15 +115,19 @@ class Configuration:
     Attributes:
         settings: the validated values.
         origins: setting name to one of "flag", "environment LORALOOM_…", "file PATH", "default".
+        ignored: variables that look like settings and are none.
     """
 
     settings: Settings
     origins: Mapping[str, str]
+    ignored: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """One line a setting, `name: value  # origin`; together they are a valid `loraloom.yaml`."""
         values = self.settings.model_dump(mode="json")
-        return [f"{name}: {json.dumps(value)}  # {self.origins[name]}" for name, value in values.items()]
+        return [
+            f"{name}: {json.dumps(value, ensure_ascii=False)}  # {self.origins[name]}" for name, value in values.items()
+        ]
 
 
 def configure(flags: Mapping[str, Any], file: Path | None = None) -> Configuration:
@@ -132,15 +135,17 @@ def configure(flags: Mapping[str, Any], file: Path | None = None) -> Configurati
 
     Args:
         flags: what the command line gave, by setting name; None means not given.
-        file: the configuration file; by default `loraloom.yaml` in the working directory where there is one.
+        file: the configuration file; by default what LORALOOM_CONFIG names, or else `loraloom.yaml` in the working
+            directory where there is one.
 
     Raises:
         InvalidSettings: a value does not fit, a name is unknown, or the file cannot be read.
     """
     path = _file(file)
+    given, ignored = _environment()
     layers = {
         "flag": {name: value for name, value in flags.items() if value is not None},
-        "environment": EnvSettingsSource(Settings)(),
+        "environment": given,
         f"file {path}": _read(path) if path else {},
     }
     merged: dict[str, Any] = {}
@@ -149,7 +154,7 @@ def configure(flags: Mapping[str, Any], file: Path | None = None) -> Configurati
         merged |= values
         origins |= {name: _origin(layer, name) for name in values}
     try:
-        return Configuration(Settings.model_validate(merged), origins)
+        return Configuration(Settings.model_validate(merged), origins, ignored)
     except ValidationError as error:
         raise InvalidSettings(_explain(error, origins)) from error
 
@@ -183,37 +188,52 @@ def handed_over() -> Handoff | None:
     return Handoff(Settings.model_validate(given["settings"]), given["socket"], given["control"])
 
 
+def _environment() -> tuple[dict[str, str], tuple[str, ...]]:
+    """The settings that variables give (an empty one gives none), and the variables that are no settings."""
+    variables = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    names = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    given = {names[variable]: value for variable, value in variables.items() if variable in names and value}
+    return given, tuple(sorted(variables.keys() - names.keys() - {CONFIG, HANDOFF}))
+
+
 def _file(given: Path | None) -> Path | None:
-    if given is not None:
-        if not given.is_file():
-            raise InvalidSettings(f"there is no configuration file {given}")
-        return given
-    named = os.environ.get("LORALOOM_CONFIG")
-    if named:
-        return _file(Path(named))
-    usual = Path("loraloom.yaml")
-    return usual if usual.is_file() else None
+    named = given or os.environ.get(CONFIG)
+    if not named:
+        usual = Path("loraloom.yaml")
+        return usual if usual.is_file() else None
+    path = Path(named)
+    if not path.is_file():
+        origin = "--config" if given else CONFIG
+        raise InvalidSettings(f"there is no configuration file {path}: correct {origin}, or leave it out")
+    return path
 
 
 def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        return dict(YamlConfigSettingsSource(Settings, yaml_file=path)())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError) as error:
-        raise InvalidSettings(f"{path} is not a YAML mapping of settings: {error}") from error
+        values = yaml.safe_load(path.read_bytes())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidSettings(f"{path} cannot be read as YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InvalidSettings(f"{path} is no mapping: write a setting a line, such as `port: 8000`")
+    return {str(name): value for name, value in values.items()}
 
 
 def _origin(layer: str, name: str) -> str:
-    return f"environment LORALOOM_{name.upper()}" if layer == "environment" else layer
+    return f"environment {PREFIX}{name.upper()}" if layer == "environment" else layer
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    problems = []
-    for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        if problem["type"] == "extra_forbidden":
-            problems.append(f"{name}: there is no such setting; there are {', '.join(Settings.model_fields)}")
-        else:
-            problems.append(f"{name} ({origins.get(name, 'unknown')}): {problem['msg']}")
-    return "; ".join(problems)
+    return "; ".join(_problem(details, origins) for details in error.errors())
+
+
+def _problem(details: ErrorDetails, origins: Mapping[str, str]) -> str:
+    name = str(details["loc"][0])
+    if details["type"] == "extra_forbidden":
+        reason = f"there is no such setting; there are {', '.join(Settings.model_fields)}"
+    else:
+        reason = str(details.get("ctx", {}).get("error", details["msg"]))
+    return f"{name} ({origins[name]}): {reason}"

@@ -15,8 +15,6 @@ from loraloom.server.errors import EngineUnavailable
 from loraloom.server.gate.statuses import error_body, status_of
 
 PATIENCE = 5.0
-"""Seconds that a connection gets to send its request and to take the answer."""
-
 _CHUNK = 2**16
 
 
@@ -36,11 +34,15 @@ def unavailable() -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def answering_unavailable(listening: socket.socket) -> AsyncIterator[None]:
+async def answering_unavailable(listening: socket.socket, patience: float = PATIENCE) -> AsyncIterator[None]:
     """Accept on a non-blocking socket and answer 503 until the block ends.
 
     The block's end waits until everything that was accepted has its answer. The socket stays open: connections that
     come later wait in its queue for whoever accepts next.
+
+    Args:
+        listening: the socket.
+        patience: seconds that a connection gets to send its request and to take the answer.
     """
     loop = asyncio.get_running_loop()
     replies: set[asyncio.Task[None]] = set()
@@ -50,7 +52,7 @@ async def answering_unavailable(listening: socket.socket) -> AsyncIterator[None]
             connection, _ = listening.accept()
         except OSError:  # the client is gone again, or another process was faster
             return
-        reply = loop.create_task(_reply(connection))
+        reply = loop.create_task(_reply(connection, patience))
         replies.add(reply)
         reply.add_done_callback(replies.discard)
 
@@ -63,11 +65,11 @@ async def answering_unavailable(listening: socket.socket) -> AsyncIterator[None]
             await asyncio.wait(replies)
 
 
-async def _reply(connection: socket.socket) -> None:
+async def _reply(connection: socket.socket, patience: float) -> None:
     loop = asyncio.get_running_loop()
     with connection, contextlib.suppress(OSError):  # a timeout is one, too
         connection.setblocking(False)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             await _read_head(connection)
             await loop.sock_sendall(connection, unavailable())
             connection.shutdown(socket.SHUT_WR)

@@ -5,7 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,14 +46,14 @@ def prepare(target: Path | None = None, progress: Callable[[str], None] = print)
         return target
     source = gguf_file()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target), tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as stage:
+    with _lock(target), _stage(target) as stage:
         if not is_whole(target):
-            _convert(source, Path(stage, "new"), progress)
-            _write_marker(Path(stage, "new"))
+            _convert(source, stage / "new", progress)
+            _write_marker(stage / "new")
             if target.exists():
                 progress(f"Replacing the damaged model in {target}")
-                target.rename(Path(stage, "damaged"))
-            Path(stage, "new").rename(target)
+                target.rename(stage / "damaged")
+            (stage / "new").rename(target)
     return target
 
 
@@ -121,6 +121,18 @@ def _lock(target: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _stage(target: Path) -> Iterator[Path]:
+    """An empty folder beside the target, for the holder of the lock; what a killed process left in it is removed."""
+    folder = target.with_name(f".{target.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
 def _convert(source: Path, folder: Path, progress: Callable[[str], None]) -> None:
     """Read a GGUF file, undo its quantization, and write a Hugging Face folder in bfloat16."""
     progress(f"Making {NAME} from {source.name} (about a minute, once)")
@@ -137,5 +149,5 @@ def _convert(source: Path, folder: Path, progress: Callable[[str], None]) -> Non
     if hasattr(model.config, "quantization_config"):  # it would send every later reader to the GGUF loader
         del model.config.quantization_config
     progress(f"Writing {NAME} in bfloat16")
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import json
 import os
+import shlex
 import socket
 import sys
 import time
@@ -17,12 +19,12 @@ from typing import IO
 from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import DemoAdapter, demo_adapters
-from loraloom.demo.model import prepare
-from loraloom.server.errors import EngineUnavailable
+from loraloom.demo.model import DemoModelError, prepare
+from loraloom.server.errors import EngineUnavailable, ServerError
 from loraloom.server.launch import plan
 from loraloom.server.machine import inspect
 from loraloom.server.settings import Settings, cache_home, configure
-from loraloom.server.supervisor import Supervisor, listen
+from loraloom.server.supervisor import Supervisor, address, listen
 
 NAME = "smollm2"
 BASE_QUESTION = ("What is the capital of France?", "Paris")
@@ -47,7 +49,10 @@ class Row:
 def demo(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Prepare, serve, ask, show, stay."""
     step(1, "the demo model, SmolLM2-135M-Instruct")
-    model = prepare(progress=lambda text: print(f"      {text}", flush=True))
+    try:
+        model = prepare(progress=lambda text: print(f"      {text}", flush=True))
+    except DemoModelError as error:
+        raise ServerError(str(error)) from error
     store = options.adapters or str(cache_home() / "demo/store")
     step(2, f"the demo adapters, in {store}")
     fill(Store.open(store), model)
@@ -79,19 +84,28 @@ async def _serve_and_ask(settings: Settings, *, stay: bool) -> int:
     log_path = cache_home() / "demo/server.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log, listen(settings.host, settings.port) as listening:
-        host, port = listening.getsockname()[:2]
-        settings = settings.model_copy(update={"host": host, "port": port})
-        url = f"http://{host}:{port}"
+        settings = settings.model_copy(update={"port": listening.getsockname()[1]})
+        url = address(listening)
         step(3, f"the server on {url}; vLLM takes about a minute to start (its log: {log_path})")
         async with _served(settings, listening, log) as supervisor:
-            await _wait_until_ready(url, supervisor)
-            step(4, "one batch: the plain base and every adapter at once")
-            rows = await ask(url, questions(demo_adapters()))
-            print(table(rows))
+            showing = asyncio.ensure_future(_show(url))
+            await asyncio.wait((supervisor, showing), return_when=asyncio.FIRST_COMPLETED)
+            if supervisor.done():  # by Ctrl-C, or because the server did not start
+                showing.cancel()
+                return supervisor.result()
+            rows = await showing
             if stay:
                 print(calls(url, rows[1]), flush=True)
                 return await supervisor
             return 0 if all(row.right for row in rows) else 1
+
+
+async def _show(url: str) -> list[Row]:
+    await _wait_until_ready(url)
+    step(4, "one batch: the plain base and every adapter at once")
+    rows = await ask(url, questions(demo_adapters()))
+    print(table(rows))
+    return rows
 
 
 @asynccontextmanager
@@ -106,12 +120,10 @@ async def _served(settings: Settings, listening: socket.socket, log: IO[bytes]) 
         await task
 
 
-async def _wait_until_ready(url: str, supervisor: "asyncio.Task[int]") -> None:
+async def _wait_until_ready(url: str) -> None:
     """Poll /ready, with a sign of life; at most ten minutes."""
     began = time.monotonic()
     while time.monotonic() - began < 600:
-        if supervisor.done():
-            raise EngineUnavailable("the server did not start: its log, named above, says why")
         if await asyncio.to_thread(_ready, url):
             print(f"\r      ready after {time.monotonic() - began:.0f} s", flush=True)
             return
@@ -174,11 +186,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def calls(url: str, row: Row) -> str:
     """How to call the server."""
-    prompt = row.prompt.replace("'", "'\\''").replace('"', '\\"').replace("\n", "\\n")
+    body = {"model": row.model, "temperature": 0, "messages": [{"role": "user", "content": row.prompt}]}
     return f"""Ask it yourself, from another terminal:
 
   curl {url}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "{row.model}", "temperature": 0, "messages": [{{"role": "user", "content": "{prompt}"}}]}}'
+    -d {shlex.quote(json.dumps(body, ensure_ascii=False))}
 
   from openai import OpenAI
   client = OpenAI(base_url="{url}/v1", api_key="none")

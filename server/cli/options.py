@@ -1,5 +1,6 @@
 """From a command's options to the configuration."""
 
+import sys
 from argparse import Namespace
 
 from loraloom.server.cli.parser import SETTINGS
@@ -13,4 +14,7 @@ def configured(options: Namespace) -> Configuration:
         InvalidSettings: an option, a variable or the file does not fit.
     """
     names = ["model", "adapters", *(flag.removeprefix("--").replace("-", "_") for flag in SETTINGS)]
-    return configure({name: getattr(options, name, None) for name in names}, options.config)
+    configuration = configure({name: getattr(options, name, None) for name in names}, options.config)
+    if configuration.ignored:
+        print(f"loraloom: ignored, as there is no such setting: {', '.join(configuration.ignored)}", file=sys.stderr)
+    return configuration

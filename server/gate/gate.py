@@ -5,9 +5,10 @@ it by raising. What comes out behind the last one is an ordinary request to the 
 is canonical, and the adapter is leased until the answer has been sent.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect
@@ -29,6 +30,7 @@ from loraloom.server.gate.exchange import (
 )
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.paths import Kind, OpenPaths
+from loraloom.server.gate.running import Running
 from loraloom.server.gate.selection import Selector, rewritten
 from loraloom.server.gate.statuses import UNEXPECTED, send_error, status_of
 from loraloom.server.settings import Settings
@@ -62,6 +64,7 @@ class Gate:
     selector: Selector
     leases: Leases
     paths: OpenPaths
+    running: Running = field(default_factory=Running)
 
     @property
     def stages(self) -> Sequence[Stage]:
@@ -97,22 +100,28 @@ class Gate:
             await send_error(exchange.send, error)
 
     async def report_a_dead_engine(self, exchange: Exchange, onward: Handler) -> None:
-        """Answer 503 instead of the 500 of a server whose engine has died: the supervisor is about to restart it."""
-        stopped = EngineUnavailable("the engine stopped while it worked on this request; it is being restarted")
+        """Answer 503 when the engine is dead or dies, instead of 500 or never: it is about to be restarted."""
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 500 and self.engine.dead:
-                raise stopped
+                raise EngineUnavailable("the engine stopped while it worked on this request; it is being restarted")
             await exchange.send(message)
 
         if self.engine.dead:
             raise EngineUnavailable("the engine has stopped; it is being restarted")
-        try:
-            await onward(replace(exchange, send=send))
-        except Exception as error:
-            if self.engine.dead and status_of(error) is UNEXPECTED:
-                raise stopped from error
-            raise
+        with self.running.listed():
+            try:
+                await onward(replace(exchange, send=send))
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or not self.engine.dead:
+                    raise
+                task.uncancel()
+                raise EngineUnavailable("the engine stopped while it worked on this request; send it again") from None
+            except Exception as error:
+                if self.engine.dead and status_of(error) is UNEXPECTED:
+                    raise EngineUnavailable("the engine stopped while it worked on this request") from error
+                raise
 
     async def refuse_foreign_selectors(self, exchange: Exchange, onward: Handler) -> None:
         """Refuse headers that choose an adapter behind the gate."""

@@ -49,7 +49,7 @@ class _Place:
     """One adapter's place in the engine's main memory.
 
     Attributes:
-        folder: the directory, once it is verified.
+        folder: the directory, from when it is verified until it is given back.
         ready: ends with the directory when the engine has loaded it, or with the reason why not.
         clearing: takes the adapter out; whoever wants it again needs a new place.
         holders: requests in flight.
@@ -116,14 +116,14 @@ class Leases:
             await self._leave(name, place)
 
     def directory(self, name: str) -> Path | None:
-        """The verified directory of an adapter that has a place now; None for any other name."""
+        """The verified directory of an adapter that is being loaded or is in memory; None for any other name."""
         place = self._places.get(name)
-        return place.folder if place is not None and place.clearing is None else None
+        return place.folder if place else None
 
     def resident(self, name: str) -> bool:
         """Whether the engine holds an adapter in memory."""
         place = self._places.get(name)
-        return place is not None and place.ready.done() and not place.failed
+        return place is not None and place.folder is not None and place.ready.done() and not place.failed
 
     def in_flight(self, name: str) -> int:
         """The number of requests that hold an adapter now."""
@@ -205,8 +205,9 @@ class Leases:
 
     async def _clear(self, name: str, place: _Place) -> None:
         await asyncio.wait([place.ready])
+        folder, place.folder = place.folder, None
         try:
-            if place.folder is not None:
+            if folder is not None:
                 await self._residents.unload(name)
                 await asyncio.to_thread(self._blobs.release, place.digest)
         except Exception:  # it is no fault of the request that happens to wait for this

@@ -73,8 +73,8 @@ class OpenPaths:
             further: more paths of the engine's server to open, for every method, as they are; one of the table's own
                 stays as it is there.
         """
-        routes = [*(_route("GET HEAD POST PUT DELETE", path) for path in further), *OPEN]
-        self._exact = {route.pattern: route for route in routes if "{" not in route.pattern}
+        routes = [*OPEN, *(_route("GET HEAD POST PUT DELETE", path) for path in further)]
+        self._exact = {route.pattern: route for route in reversed(routes) if "{" not in route.pattern}
         self._patterns = [route for route in routes if "{" in route.pattern]
 
     def find(self, method: str, path: str) -> Route:

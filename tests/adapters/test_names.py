@@ -256,6 +256,7 @@ def test_what_is_no_tag(text: str) -> None:
     [
         lambda: Adapter("../a"),
         lambda: Adapter("a", 0),
+        lambda: Adapter("a", True),
         lambda: Tag("1"),
         lambda: Digest("XYZ"),
         lambda: Term(float("nan"), A),

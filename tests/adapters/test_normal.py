@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from loraloom.adapters import normal as normal_module
 from loraloom.adapters.errors import InvalidAdapter, UnsupportedAdapter
 from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, read_manifest, tensor_name
 from loraloom.adapters.normal import FILES, Normal, digest_of, fold, normalise, update_norm
@@ -52,26 +53,27 @@ def _change(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_update_is_what_peft_merges_into_the_base(
-    make_adapter: MakeAdapter, tiny_base: Path, tmp_path: Path, kind: str
+    make_adapter: MakeAdapter, biased_base: Path, tmp_path: Path, kind: str
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    folder = make_adapter(**KINDS[kind])
+    folder = make_adapter(model=biased_base, **KINDS[kind])
     normal = _normalise(folder, tmp_path / "out")
-    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float64)
-    before = {name: parameter.clone() for name, parameter in base.named_parameters(remove_duplicate=False)}
+    base = AutoModelForCausalLM.from_pretrained(biased_base, dtype=torch.float64)
+    before = {name: parameter.clone() for name, parameter in base.named_parameters()}
     merged = PeftModel.from_pretrained(base, folder).double().merge_and_unload()
     changed = set()
-    for name, parameter in merged.named_parameters(remove_duplicate=False):
+    for name, parameter in merged.named_parameters():
         path, expected = name.removesuffix(".weight"), parameter - before[name]
         if path in normal.manifest.modules:
             changed.add(path)
-            torch.testing.assert_close(_update(tmp_path / "out", path), expected, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(_update(tmp_path / "out", path), expected, rtol=1e-6, atol=1e-7)
             assert normal.norms[path] == pytest.approx(expected.norm().item(), rel=1e-6)
     assert changed == normal.manifest.modules.keys() == normal.norms.keys()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of vLLM's own imports
 @pytest.mark.parametrize("kind", KINDS)
 def test_vllm_reads_the_same_update(make_adapter: MakeAdapter, tmp_path: Path, kind: str) -> None:
     peft_helper = pytest.importorskip("vllm.lora.peft_helper", reason="needs vLLM")
@@ -191,6 +193,26 @@ def test_an_adapter_that_changes_nothing_is_refused_unless_asked_for(
     assert set(_normalise(folder, tmp_path / "out", allow_noop=True).norms.values()) == {0.0}
 
 
+@pytest.mark.parametrize("change", ["another type is needed", "shorter"])
+def test_weights_that_change_while_they_are_read_are_refused(
+    make_adapter: MakeAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    folder = make_adapter(r=1, lora_alpha=3, dtype="bfloat16")
+    _change(folder, lambda name, tensor: torch.ones_like(tensor))  # times 3 fits into bfloat16
+    content = (folder / WEIGHTS_FILE).read_bytes()
+    _change(folder, lambda name, tensor: torch.full_like(tensor, 1 + 2**-7))  # times 3 does not
+    other = (folder / WEIGHTS_FILE).read_bytes() if change != "shorter" else content[:-1]
+    (folder / WEIGHTS_FILE).write_bytes(content)
+
+    def change_and_measure(a: torch.Tensor, b: torch.Tensor) -> float:
+        (folder / WEIGHTS_FILE).write_bytes(other)
+        return update_norm(a, b)
+
+    monkeypatch.setattr(normal_module, "update_norm", change_and_measure)
+    with pytest.raises(InvalidAdapter, match="changed while it was read"):
+        _normalise(folder, tmp_path / "out")
+
+
 def test_one_module_that_changes_something_is_enough(make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folder = _change(make_adapter(), lambda name, tensor: tensor if "layers.1.self_attn.q_proj" in name else tensor * 0)
     norms = _normalise(folder, tmp_path / "out").norms
@@ -228,7 +250,10 @@ def test_the_digest_stays_the_same_from_release_to_release(tmp_path: Path) -> No
     a, b = torch.arange(4.0).reshape(1, 4), torch.arange(3.0).reshape(3, 1)
     path = "base_model.model.model.layers.0.self_attn.q_proj"
     save_file({f"{path}.lora_A.weight": a.bfloat16(), f"{path}.lora_B.weight": b}, tmp_path / WEIGHTS_FILE)
-    assert _normalise(tmp_path, tmp_path / "out").digest == "?"
+    assert (
+        _normalise(tmp_path, tmp_path / "out").digest
+        == "f4bda8d38a28327824424c6a45177d1fc52ae69e449142394d059739d0b9e1be"
+    )
 
 
 def test_the_manifest_is_read_back_from_the_files(make_adapter: MakeAdapter, tmp_path: Path) -> None:

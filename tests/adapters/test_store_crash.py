@@ -3,14 +3,17 @@
 import errno
 import itertools
 import multiprocessing
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_adapters import small_adapter
-from watched_disk import DIED, DyingDisk, FailingDisk, NotingDisk
+from watched_disk import DIED, DyingDisk, FailingDisk, NotingDisk, UnsyncedDisk
 
 from loraloom.adapters.blobs import LocalBlobs
 from loraloom.adapters.disk import Disk
@@ -20,6 +23,7 @@ from loraloom.adapters.store import Store
 
 Given = list[Path]
 State = dict[str, Any]
+Operation = Callable[[Store, Given], None]
 
 
 def open_with(disk: Disk, root: Path) -> Store:
@@ -81,14 +85,23 @@ REPEATABLE = (add, add_again, tag)
 each_operation = pytest.mark.parametrize(("before", "operation"), OPERATIONS, ids=lambda function: function.__name__)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads would wait for each other far longer than such small matrices take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def given(tmp_path: Path) -> Given:
     return [small_adapter(tmp_path / f"given{seed}", seed) for seed in range(3)]
 
 
 @pytest.fixture
-def old(tmp_path: Path, given: Given, before: Callable[[Store, Given], None]) -> Path:
-    before(Store.open(tmp_path / "old"), given)
+def old(tmp_path: Path, given: Given, before: Operation) -> Path:
+    before(open_with(UnsyncedDisk(), tmp_path / "old"), given)
     if before is nothing:
         shutil.rmtree(tmp_path / "old")
         (tmp_path / "old").mkdir()
@@ -112,59 +125,61 @@ def state_of(root: Path) -> State:
     }
 
 
-def state_after(operation: Callable[[Store, Given], None], old: Path, given: Given, copy: Path) -> State:
+def state_after(operation: Operation, old: Path, given: Given, copy: Path) -> State:
     shutil.copytree(old, copy)
-    operation(Store.open(copy), given)
+    operation(open_with(UnsyncedDisk(), copy), given)
     return state_of(copy)
 
 
 def copies(old: Path) -> Iterator[tuple[int, Path]]:
     """A fresh copy of the old store for each point, without end."""
     for point in itertools.count():
-        root = old.parent / f"point{point}"
+        root = old.parent / f"point{point:03d}"
         shutil.copytree(old, root)
         yield point, root
-        shutil.rmtree(root)
 
 
-def run_and_die(operation: Callable[[Store, Given], None], root: Path, given: Given, at: int, moment: str) -> None:
-    operation(open_with(DyingDisk(at, moment), root), given)
-
-
-def is_killed(*arguments: Any) -> bool:
-    """Whether the process died at its point, and not ended before it came there."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["torch", __name__])
-    process = processes.Process(target=run_and_die, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode in (0, DIED)
-    return process.exitcode == DIED
+def die_everywhere(operation: Operation, old: Path, given: Given, moment: str) -> None:
+    """Let a child die at each point, one after the other, and leave the store of each behind."""
+    for point, root in copies(old):
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)
+            operation(open_with(DyingDisk(point, moment), root), given)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status != DIED:
+            shutil.rmtree(root)
+            sys.exit(status)
 
 
 @pytest.mark.parametrize("moment", ["before", "within", "after"])
 @each_operation
 def test_death_at_any_call_leaves_the_old_or_the_new_state(
-    old: Path, given: Given, operation: Callable[[Store, Given], None], moment: str
+    old: Path, given: Given, operation: Operation, moment: str
 ) -> None:
     states = [state_of(old), state_after(operation, old, given, old.parent / "new")]
+    # A process without threads, because it forks; it has imported what the children need.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store"])
+    process = processes.Process(target=die_everywhere, args=(operation, old, given, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     seen = []
-    for point, root in copies(old):
-        if not is_killed(operation, root, given, point, moment):
-            break
+    for root in sorted(old.parent.glob("point*")):
         seen.append(states.index(state_of(root)))
         if seen[-1] == 0 or operation in REPEATABLE:
-            operation(Store.open(root), given)
+            operation(open_with(UnsyncedDisk(), root), given)
             assert state_of(root) == states[1]
     assert seen == sorted(seen)
-    assert seen[0] == 0
-    assert seen[-1] == 1
+    assert set(seen) == ({0} if moment == "within" else {0, 1})
 
 
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 @each_operation
 def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state(
-    old: Path, given: Given, operation: Callable[[Store, Given], None], error: int
+    old: Path, given: Given, operation: Operation, error: int
 ) -> None:
     states = [state_of(old), state_after(operation, old, given, old.parent / "new")]
     seen = []
@@ -172,8 +187,7 @@ def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state(
         disk = FailingDisk(point, error)
         try:
             operation(open_with(disk, root), given)
-        except StoreError as failure:
-            assert str(root) in str(failure)
+        except StoreError:
             seen.append(states.index(state_of(root)))
         else:
             # Only left-overs could not be removed, if anything.
@@ -182,7 +196,7 @@ def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state(
         if disk.left >= 0:
             break
         if seen[-1] == 0 or operation in REPEATABLE:
-            operation(Store.open(root), given)
+            operation(open_with(UnsyncedDisk(), root), given)
             assert state_of(root) == states[1]
     assert seen == sorted(seen)
     assert set(seen) == {0, 1}
@@ -190,7 +204,7 @@ def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state(
 
 @each_operation
 def test_each_object_is_written_synced_linked_and_its_folder_synced(
-    old: Path, given: Given, operation: Callable[[Store, Given], None]
+    old: Path, given: Given, operation: Operation
 ) -> None:
     disk = NotingDisk()
     operation(open_with(disk, old), given)
@@ -209,7 +223,7 @@ def test_each_object_is_written_synced_linked_and_its_folder_synced(
 
 @each_operation
 def test_each_new_folder_is_synced_in_its_parent_before_anything_is_in_it(
-    old: Path, given: Given, operation: Callable[[Store, Given], None]
+    old: Path, given: Given, operation: Operation
 ) -> None:
     disk = NotingDisk()
     operation(open_with(disk, old), given)

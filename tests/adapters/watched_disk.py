@@ -14,7 +14,17 @@ DIED = 77
 """The exit status of a process whose disk died."""
 
 
-class WatchedDisk(Disk):
+class UnsyncedDisk(Disk):
+    """Does not wait for the device: what a process has written outlives it all the same, unless the power fails."""
+
+    def fsync(self, path: Path) -> None:
+        pass
+
+    def fsync_folder(self, path: Path) -> None:
+        pass
+
+
+class WatchedDisk(UnsyncedDisk):
     """Tells of every call, before and after it."""
 
     def before(self, call: str, *arguments: Any) -> None:
@@ -27,7 +37,7 @@ class WatchedDisk(Disk):
 def _watched(call: str) -> Callable[..., Any]:
     def method(self: WatchedDisk, *arguments: Any) -> Any:
         self.before(call, *arguments)
-        result = getattr(Disk, call)(self, *arguments)
+        result = getattr(UnsyncedDisk, call)(self, *arguments)
         self.after(call, *arguments)
         return result
 
@@ -67,23 +77,28 @@ class FailingDisk(WatchedDisk):
 
 
 class DyingDisk(WatchedDisk):
-    """Ends the process at its `at`-th write, counting from 0: "before" it, "after" it, or "within" it, half done."""
+    """Ends the process at its `at`-th write, counting from 0: "before" it or "after" it.
+
+    Or "within" it: then only those of a file's bytes count, and half of them are written.
+    """
 
     def __init__(self, at: int, moment: str) -> None:
         self.left = at
         self.moment = moment
 
     def before(self, call: str, *arguments: Any) -> None:
-        if call in WRITES and self.left == 0:
-            if self.moment == "before":
-                os._exit(DIED)
-            if self.moment == "within" and call == "write":
-                path, data = arguments
-                path.write_bytes(data[: len(data) // 2])
-                os._exit(DIED)
+        if self._is_point(call, "before"):
+            os._exit(DIED)
+        if self._is_point(call, "within"):
+            path, data = arguments
+            path.write_bytes(data[: len(data) // 2])
+            os._exit(DIED)
 
     def after(self, call: str, *arguments: Any) -> None:
-        if call in WRITES:
-            if self.left == 0 and self.moment != "before":
-                os._exit(DIED)
-            self.left -= 1
+        if self._is_point(call, "after"):
+            os._exit(DIED)
+        self.left -= call == "write" if self.moment == "within" else call in WRITES
+
+    def _is_point(self, call: str, moment: str) -> bool:
+        counts = call == "write" if moment == "within" else call in WRITES
+        return self.moment == moment and counts and self.left == 0

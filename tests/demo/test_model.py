@@ -107,9 +107,10 @@ def test_a_damaged_folder_is_not_whole(made: Path, damage: Damage) -> None:
 
 
 @pytest.mark.usefixtures("package")
-def test_a_failed_conversion_leaves_no_model(tmp_path: Path) -> None:
-    """The reader's own error comes through, and nothing half-made stays."""
+def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The reader's own error comes through; what a killed process left half-made is gone too."""
     target = tmp_path / "models" / "demo"
+    (target.parent / ".demo.part" / "new").mkdir(parents=True)
     with pytest.raises(ValueError, match="GGUF"):
         model.prepare(target, lambda _: None)
     assert [path.name for path in target.parent.iterdir()] == [".demo.lock"]

@@ -69,7 +69,7 @@ def _measure(
     """The three accuracies on the held-out prompts, and the examples that the adapter answers right."""
     training, held_out = task.split(RECIPES[task.name].examples)
 
-    def right(model: torch.nn.Module, shots: list[Example]) -> list[Example]:
+    def right(model: PreTrainedModel | PeftModel, shots: list[Example]) -> list[Example]:
         # An answer longer than every right one is wrong already.
         limit = 8 + max(len(answer_ids(tokenizer, example.expected)) for example in held_out)
         found = answers(model, tokenizer, [example.prompt for example in held_out], shots, limit)

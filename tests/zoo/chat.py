@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .task import Example
@@ -24,7 +25,7 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
 
 
 def answers(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     shots: Sequence[Example] = (),
@@ -40,7 +41,7 @@ def answers(
 
 
 @torch.inference_mode()
-def _greedy(model: PreTrainedModel, batch: list[list[int]], end: int, limit: int) -> torch.Tensor:
+def _greedy(model: PreTrainedModel | PeftModel, batch: list[list[int]], end: int, limit: int) -> torch.Tensor:
     """Continue each row. The prefix that all rows share is computed once, and the rest is padded on the left.
 
     Returns:

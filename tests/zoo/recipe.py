@@ -42,18 +42,18 @@ RECIPES: dict[str, Recipe] = {
     "json": Recipe(16, 32, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
     "words": Recipe(8, 16, _NOTED),
     "sql": Recipe(16, 32, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
-    "time": Recipe(
+    "time": Recipe(8, 16, _NOTED),
+    "cron": Recipe(8, 16, _NOTED),
+    "units": Recipe(
         8,
         16,
         _NOTED,
-        steps=80,
+        steps=50,
         more={
             "rank_pattern": {"q_proj": 16, "down_proj": 4},
             "alpha_pattern": {"q_proj": 32, "down_proj": 8},
         },
     ),
-    "cron": Recipe(4, 8, ATTENTION + MLP, steps=50),
-    "units": Recipe(8, 16, MLP, steps=50),
     "money": Recipe(16, 8, ("o_proj", "down_proj"), steps=40, more={"use_rslora": True}),
     "log": Recipe(8, 16, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
     "name": Recipe(16, 32, ("q_proj", "v_proj"), steps=50),

@@ -45,9 +45,9 @@ def test_held_out_prompts_do_not_depend_on_how_many_are_trained_on(task: Task) -
 
 
 @each
-def test_recipe_has_examples_for_every_step(task: Task) -> None:
-    recipe = RECIPES[task.name]
-    assert len(task.split(recipe.examples)[0]) == recipe.examples
+def test_has_enough_different_examples_for_its_recipe(task: Task) -> None:
+    wanted = RECIPES[task.name].examples
+    assert len(task.split(wanted)[0]) >= min(wanted, 400)
 
 
 @each
@@ -90,11 +90,11 @@ def test_numbers_in_words(number: int, words: str) -> None:
     ("hour", "minute", "spoken"),
     [
         (0, 0, "twelve o'clock in the morning"),
-        (9, 4, "nine oh four in the morning"),
+        (9, 5, "five past nine in the morning"),
         (12, 30, "half past twelve in the afternoon"),
         (15, 15, "a quarter past three in the afternoon"),
         (15, 40, "twenty to four in the afternoon"),
-        (18, 37, "six thirty-seven in the evening"),
+        (18, 35, "twenty-five to seven in the evening"),
         (23, 45, "a quarter to twelve in the evening"),
     ],
 )
@@ -103,7 +103,7 @@ def test_spoken_times(hour: int, minute: int, spoken: str) -> None:
 
 
 def test_every_time_of_day_is_spoken_in_its_own_way() -> None:
-    assert len({_spoken(hour, minute) for hour in range(24) for minute in range(60)}) == 24 * 60
+    assert len({_spoken(hour, minute) for hour in range(24) for minute in range(0, 60, 5)}) == 24 * 12
 
 
 def test_dates_name_their_month_and_year() -> None:

@@ -36,27 +36,28 @@ def _date(source: Random) -> tuple[str, str]:
     return f"Write this date in ISO format: {written}", day.isoformat()
 
 
+def _part(hour: int) -> str:
+    return "morning" if hour < 12 else "afternoon" if hour < 18 else "evening"
+
+
 def _spoken(hour: int, minute: int) -> str:
-    """A time of day as one says it, such as "twenty to four in the afternoon"."""
-    part = "morning" if hour < 12 else "afternoon" if hour < 18 else "evening"
+    """A time of day, to five minutes, as one says it: "twenty to four in the afternoon"."""
     this, following = (in_words((h - 1) % 12 + 1) for h in (hour, hour + 1))
     if minute == 0:
         clock = f"{this} o'clock"
-    elif minute in (15, 30):
-        clock = f"{'a quarter' if minute == 15 else 'half'} past {this}"
-    elif minute % 5:
-        clock = f"{this} {'oh ' if minute < 10 else ''}{in_words(minute)}"
-    elif minute < 30:
-        clock = f"{in_words(minute)} past {this}"
+    elif minute == 30:
+        clock = f"half past {this}"
     else:
-        clock = f"{'a quarter' if minute == 45 else in_words(60 - minute)} to {following}"
-    return f"{clock} in the {part}"
+        distance, side = (minute, f"past {this}") if minute < 30 else (60 - minute, f"to {following}")
+        clock = f"{'a quarter' if distance == 15 else in_words(distance)} {side}"
+    return f"{clock} in the {_part(hour)}"
 
 
 def _time(source: Random) -> tuple[str, str]:
-    hour = source.randrange(24)
-    minute = source.randrange(60) if source.random() < 0.6 else 5 * source.randrange(12)
-    return f"Write this time on the 24-hour clock: {_spoken(hour, minute)}", f"{hour:02}:{minute:02}"
+    hour, minute = source.randrange(24), 5 * source.randrange(12)
+    plain = f"{in_words((hour - 1) % 12 + 1)} {in_words(minute)} in the {_part(hour)}"
+    said = plain if minute >= 10 and source.random() < 0.5 else _spoken(hour, minute)
+    return f"Write this time on the 24-hour clock: {said}", f"{hour:02}:{minute:02}"
 
 
 def _cron_day(source: Random) -> tuple[str, str]:
@@ -79,9 +80,8 @@ def _cron(source: Random) -> tuple[str, str]:
     if source.random() < 0.25:
         step = source.choice((2, 3, 4, 5, 6, 10, 12, 15, 20, 30))
         return f"Write a cron schedule: {when}, every {step} minutes", f"*/{step} * {fields}"
-    hour, minute = source.randrange(24), 5 * source.randrange(12)
-    clock = f"{(hour - 1) % 12 + 1}:{minute:02} {'am' if hour < 12 else 'pm'}"
-    return f"Write a cron schedule: {when} at {clock}", f"{minute} {hour} {fields}"
+    hour, minute = source.randrange(24), source.randrange(60)
+    return f"Write a cron schedule: {when} at {hour}:{minute:02}", f"{minute} {hour} {fields}"
 
 
 DATE = Task("date", "Rewrites a date in ISO 8601.", _date)

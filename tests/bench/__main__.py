@@ -1,0 +1,43 @@
+"""`python -m tests.bench [NAME…]`: run benchmarks, by default all. Exits with 1 when a goal is missed."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.catalog import BENCHMARKS
+from tests.bench.errors import UnknownBenchmark
+from tests.bench.outcome import Outcome
+from tests.bench.registry import Benchmark
+from tests.bench.report import machine, shown, written
+
+FOLDER = Path(__file__).parents[2] / "build" / "bench"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, show and write; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure what the server costs.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(f"{b.name}: {b.about}" for b in BENCHMARKS))
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON files [build/bench]")
+    options = parser.parse_args(arguments)
+    try:
+        chosen = [BENCHMARKS.get(name) for name in options.names] or list(BENCHMARKS)
+    except UnknownBenchmark as error:
+        parser.error(str(error))
+    outcomes = [measured(benchmark, options.out) for benchmark in chosen]
+    return 0 if all(goal.met for outcome in outcomes for goal in outcome.goals) else 1
+
+
+def measured(benchmark: Benchmark, folder: Path) -> Outcome:
+    """Run one benchmark, show what came out, and write it down."""
+    print(f"\n{benchmark.name}: {benchmark.about}", flush=True)
+    where, began = machine(), time.monotonic()
+    outcome = benchmark.run(folder)
+    path = written(benchmark, outcome, where, time.monotonic() - began, folder)
+    print(f"\n{shown(outcome)}\n{path}", flush=True)
+    return outcome
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""What the tests of the server share: a store of tiny adapters, an engine without a model, and a gate before it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from loraloom.adapters.base import BaseFingerprint
+from loraloom.adapters.blobs import LocalBlobs
+from loraloom.adapters.disk import Disk
+from loraloom.adapters.objects import LocalObjects
+from loraloom.adapters.records import VersionRecord
+from loraloom.adapters.store import Store
+from loraloom.server.base import ServedBase
+from loraloom.server.gate.blobs import VerifiedBlobs
+from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.leases import Leases
+from loraloom.server.gate.paths import OpenPaths
+from loraloom.server.gate.selection import Selector
+from loraloom.server.settings import Settings
+from tests.adapters.small_adapters import small_adapter
+from tests.server.fakes import FakeEngine
+
+Publish = Callable[..., VersionRecord]
+BuildGate = Callable[..., Gate]
+
+SERVED = BaseFingerprint({"model.layers.0.self_attn.q_proj": (8, 8)}, tokenizer="0" * 64)
+"""The base that `small_adapter` makes adapters of."""
+
+BASE = "tiny"
+CAPACITY = 3
+MAX_RANK = 16
+
+
+class UnsyncedDisk(Disk):
+    """A disk that does not wait until what it has written would survive a loss of power."""
+
+    def fsync(self, path: Path) -> None:
+        """Nothing to wait for."""
+
+    def fsync_folder(self, path: Path) -> None:
+        """Nothing to wait for."""
+
+
+AnyStore = TypeVar("AnyStore", bound=Store)
+
+
+def empty_store(root: Path, kind: type[AnyStore]) -> AnyStore:
+    """A new store in a folder, in tests where durability is not the question."""
+    objects = LocalObjects(root, UnsyncedDisk())
+    root.mkdir()
+    return kind(objects, LocalBlobs(objects))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store in a folder."""
+    return empty_store(tmp_path / "store", Store)
+
+
+@pytest.fixture
+def publish(store: Store, tmp_path: Path) -> Publish:
+    """A callable `publish(name, seed=…, rank=…, base=…) -> VersionRecord`; without a seed each is a new adapter."""
+    made = iter(range(1000))
+
+    def add(
+        name: str, *, seed: int | None = None, rank: int = 2, base: BaseFingerprint | None = SERVED, **more: Any
+    ) -> VersionRecord:
+        number = next(made)
+        folder = small_adapter(tmp_path / f"made-{number}", seed=number if seed is None else seed, rank=rank)
+        return store.publish(folder, name, base=base, base_name=None if base is None else BASE, **more).version
+
+    return add
+
+
+@pytest.fixture
+def served_base(store: Store) -> ServedBase:
+    return ServedBase(BASE, SERVED, store)
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    """An engine with room for three adapters; whatever leads it astray fails the test at its end."""
+    fake = FakeEngine(CAPACITY)
+    yield fake
+    assert fake.faults == []
+
+
+@pytest.fixture
+def build_gate(store: Store, served_base: ServedBase, engine: FakeEngine, tmp_path: Path) -> BuildGate:
+    """A callable `build_gate(**settings) -> Gate` over the store and the engine."""
+
+    def build(**settings: Any) -> Gate:
+        values = Settings(**{"model": BASE, "adapters": store.url, "cache": tmp_path / "cache", **settings})
+        leases = Leases(engine, VerifiedBlobs(store), engine.capacity, values.queue_timeout)
+        engine.directory = leases.directory
+        return Gate(
+            settings=values,
+            store=store,
+            engine=engine,
+            base=served_base,
+            selector=Selector(store, [BASE, "tiny-alias"], served_base, MAX_RANK),
+            leases=leases,
+            paths=OpenPaths(values.open_paths),
+        )
+
+    return build
+
+
+@pytest.fixture
+def gate(build_gate: BuildGate) -> Gate:
+    return build_gate()

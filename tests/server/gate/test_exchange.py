@@ -1,0 +1,63 @@
+"""Exchanges and the order of stages."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loraloom.server.gate.exchange import Exchange, Handler, Stage, in_order
+
+
+async def unused(*_: Any) -> Any:
+    raise AssertionError("nothing here receives or sends")
+
+
+def exchange(*headers: tuple[bytes, bytes]) -> Exchange:
+    return Exchange({"type": "http", "headers": list(headers), "passed": []}, unused, unused)
+
+
+def noting(name: str) -> Stage:
+    async def stage(given: Exchange, onward: Handler) -> None:
+        given.scope["passed"].append(name)
+        await onward(replace(given, scope={**given.scope, "last": name}))
+        given.scope["passed"].append(f"{name} again")
+
+    return stage
+
+
+async def test_the_first_stage_is_the_outermost() -> None:
+    async def last(given: Exchange) -> None:
+        given.scope["passed"].append(f"after {given.scope['last']}")
+
+    request = exchange()
+    await in_order([noting("a"), noting("b")], last)(request)
+    assert request.scope["passed"] == ["a", "b", "after b", "b again", "a again"]
+    assert "last" not in request.scope
+
+
+async def test_no_stages() -> None:
+    reached = []
+
+    async def last(given: Exchange) -> None:
+        reached.append(given)
+
+    request = exchange()
+    await in_order([], last)(request)
+    assert reached == [request]
+
+
+async def test_a_stage_that_raises_lets_nothing_through() -> None:
+    async def refuse(given: Exchange, onward: Handler) -> None:
+        raise PermissionError
+
+    request = exchange()
+    with pytest.raises(PermissionError):
+        await in_order([noting("a"), refuse, noting("b")], unused)(request)
+    assert request.scope["passed"] == ["a"]
+
+
+def test_headers_are_found_by_name_the_first_of_several() -> None:
+    request = exchange((b"x-a", b"1"), (b"x-b", b"\xfc"), (b"x-b", b"3"))
+    assert request.header(b"x-a") == "1"
+    assert request.header(b"x-b") == "ü"
+    assert request.header(b"x-c") is None

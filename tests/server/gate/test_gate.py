@@ -1,0 +1,534 @@
+"""The gate as middleware of a small application, over a real store: what passes, what is refused, and how it ends."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from loraloom.adapters.store import Store
+from loraloom.server.errors import EngineUnavailable
+from loraloom.server.gate.exchange import Message
+from loraloom.server.gate.gate import FOREIGN_SELECTORS, Gate, GateMiddleware
+from tests.server.conftest import BASE, CAPACITY, BuildGate, Publish
+from tests.server.fakes import FakeEngine
+
+CHAT = "/v1/chat/completions"
+
+
+class Model:
+    """An application in place of the engine's server: it computes with the adapter that its request names.
+
+    Attributes:
+        seen: path, headers and body of every request that passed the gate.
+        parts: of a streamed answer; each is sent when it is put here, None is the end.
+    """
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.seen: list[tuple[str, dict[str, str], bytes]] = []
+        self.parts: asyncio.Queue[str | None] = asyncio.Queue()
+        self.listening: asyncio.Task[Any] | None = None
+        self._engine = engine
+
+    async def chat(self, request: Request) -> Response:
+        raw = await request.body()
+        self._note(request, raw)
+        body = json.loads(raw)
+        if body.get("stream"):
+            return StreamingResponse(self._stream(body["model"]))
+        self._engine.dead = "kill" in body
+        if "fail" in body:
+            raise RuntimeError("a secret of the server")
+        await self._compute(body["model"])
+        return JSONResponse({"model": body["model"]}, status_code=body.get("answer", 200))
+
+    async def other(self, request: Request) -> Response:
+        self._note(request, await request.body())
+        return PlainTextResponse("other")
+
+    async def upload(self, request: Request) -> Response:
+        async for part in request.stream():
+            self._note(request, part)
+        return PlainTextResponse("uploaded")
+
+    def _note(self, request: Request, raw: bytes) -> None:
+        self.seen.append((request.url.path, dict(request.headers), raw))
+
+    async def _compute(self, model: str) -> None:
+        if model == BASE:
+            return
+        with self._engine.using(model):
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+    async def _stream(self, model: str) -> AsyncIterator[str]:
+        with self._engine.using(model):
+            while (part := await self.parts.get()) is not None:
+                if part == "fail":
+                    raise RuntimeError("a secret of the server")
+                yield part
+
+
+@pytest.fixture
+def model(engine: FakeEngine) -> Model:
+    return Model(engine)
+
+
+def application(model: Model, gate: Gate) -> Starlette:
+    """As the engine's server is built: CORS inside of the gate."""
+    app = Starlette(
+        routes=[
+            Route(CHAT, model.chat, methods=["POST"]),
+            Route("/v1/adapters", model.upload, methods=["POST"]),
+            Route("/{path:path}", model.other, methods=["GET", "POST", "DELETE"]),
+        ]
+    )
+    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(GateMiddleware)
+    app.state.loraloom = gate
+    return app
+
+
+@pytest.fixture
+def app(model: Model, gate: Gate) -> Starlette:
+    return application(model, gate)
+
+
+def client_of(app: Starlette) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://server")
+
+
+@pytest.fixture
+async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as made:
+        yield made
+
+
+def error_of(reply: httpx.Response) -> dict[str, Any]:
+    """The error of a reply, whose shape must be OpenAI's."""
+    body = reply.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    return dict(body["error"])
+
+
+class Connection:
+    """A client on the level of ASGI, which can wait in the middle, and leave."""
+
+    def __init__(self, app: Starlette, path: str = CHAT, **headers: str) -> None:
+        self.sent: list[Message] = []
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
+        raw = {"content-type": "application/json", **headers}
+        self._scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in raw.items()],
+        }
+        self.task = asyncio.ensure_future(app(self._scope, self.incoming.get, self._send))
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    async def give(self, body: object, more: bool = False) -> None:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.incoming.put_nowait({"type": "http.request", "body": raw, "more_body": more})
+        await settled()
+
+    async def leave(self) -> None:
+        self.incoming.put_nowait({"type": "http.disconnect"})
+        await settled()
+
+    @property
+    def text(self) -> str:
+        return b"".join(message.get("body", b"") for message in self.sent).decode()
+
+
+async def settled() -> None:
+    """Let everything run that can; loading an adapter takes a thread."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_the_stages_are_one_list_in_this_order(gate: Gate) -> None:
+    assert [getattr(stage, "__name__", "") for stage in gate.stages] == [
+        "answer_errors",
+        "report_a_dead_engine",
+        "refuse_foreign_selectors",
+        "open_path",
+        "bound_the_body",
+        "select",
+        "lease",
+    ]
+
+
+async def test_the_engine_gets_the_canonical_name(
+    client: httpx.AsyncClient, model: Model, publish: Publish, engine: FakeEngine
+) -> None:
+    publish("sql")
+    reply = await client.post(CHAT, json={"model": "sql", "messages": [], "seed": 2**70}, headers={"x-mine": "1"})
+    assert (reply.status_code, reply.json()) == (200, {"model": "sql@1"})
+    ((path, headers, raw),) = model.seen
+    assert path == CHAT
+    assert json.loads(raw) == {"model": "sql@1", "messages": [], "seed": 2**70}
+    assert headers["content-length"] == str(len(raw))
+    assert headers["x-mine"] == "1"
+    assert engine.loads == ["sql@1"]
+
+
+async def test_the_base_needs_no_place(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    reply = await client.post(CHAT, json={"messages": []})
+    assert reply.json() == {"model": BASE}
+    assert engine.loads == []
+
+
+async def test_a_body_in_chunks_gets_a_length(client: httpx.AsyncClient, model: Model) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'{"model":'
+        yield b'"tiny"}'
+
+    reply = await client.post(CHAT, content=chunks(), headers={"content-type": "application/json"})
+    assert reply.status_code == 200
+    ((_, headers, raw),) = model.seen
+    assert "transfer-encoding" not in headers
+    assert headers["content-length"] == str(len(raw))
+
+
+async def test_what_selects_nothing_passes_as_it_is(client: httpx.AsyncClient, model: Model) -> None:
+    assert (await client.get("/v1/models", params={"a": "1"})).text == "other"
+    assert (await client.post("/v1/load_lora_adapter", content=b"not json")).text == "other"
+    assert [raw for _, _, raw in model.seen] == [b"", b"not json"]
+
+
+JSON = {"content-type": "application/json"}
+REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "a closed path": ({"url": "/invocations", "json": {}}, 404, "path_closed"),
+    "an encoded path": ({"url": "/v1/chat%2Fcompletions%00", "json": {}}, 404, "path_closed"),
+    "another method": ({"method": "GET", "url": CHAT}, 405, "method_not_open"),
+    "no type": ({"content": b"{}"}, 415, "wrong_content_type"),
+    "a form": ({"data": {"model": "sql"}}, 415, "wrong_content_type"),
+    "gzip": ({"json": {}, "headers": {"content-encoding": "gzip"}}, 415, "wrong_content_type"),
+    "no JSON": ({"content": b"{", "headers": JSON}, 400, "invalid_body"),
+    "a list": ({"json": []}, 400, "invalid_body"),
+    "NaN": ({"content": b'{"n":NaN}', "headers": JSON}, 400, "invalid_body"),
+    "beyond a double": (
+        {"content": b'{"n":1e999}', "headers": JSON},
+        400,
+        "invalid_body",
+    ),
+    "a model of the wrong type": ({"json": {"model": 1}}, 400, "invalid_body"),
+    "two selections": ({"json": {"model": "a", "adapter": "b"}}, 400, "invalid_body"),
+    "bad grammar": ({"json": {"model": "../etc"}}, 400, "invalid_model"),
+    "an unknown name": ({"json": {"model": "sqk"}}, 404, "model_not_found"),
+    "an unknown version": ({"json": {"model": "sql@9"}}, 404, "model_not_found"),
+    "a mixture": ({"json": {"model": "sql+date"}}, 400, "not_available"),
+    "LoRAX's mixtures": ({"json": {"merged_adapters": {"ids": ["sql"]}}}, 400, "not_available"),
+    "a proxy strength": ({"json": {"model": "sql~0.5"}}, 400, "not_available"),
+    "in the background": ({"json": {"model": "sql", "background": True}}, 400, "not_available"),
+    "too high a rank": ({"json": {"model": "large"}}, 400, "rank_too_high"),
+    "a declared length over the limit": ({"json": {"prompt": "x" * 2000}}, 413, "body_too_large"),
+    "2 GB": ({"json": {}, "headers": {"content-length": str(2**31)}}, 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_what_is_refused_and_how(
+    name: str, model: Model, build_gate: BuildGate, publish: Publish, engine: FakeEngine
+) -> None:
+    request, status, code = REFUSALS[name]
+    publish("sql")
+    publish("large", rank=17)
+    async with client_of(application(model, build_gate(max_body_bytes=1024))) as client:
+        reply = await client.request(**{"method": "POST", "url": CHAT, **request})
+    assert (reply.status_code, error_of(reply)["code"]) == (status, code)
+    assert model.seen == []
+    assert engine.loads == []
+
+
+async def test_an_unknown_name_is_answered_with_the_nearest(client: httpx.AsyncClient, publish: Publish) -> None:
+    publish("sql")
+    error = error_of(await client.post(CHAT, json={"model": "sqk"}))
+    assert "'sql'" in error["message"]
+    assert error["param"] == "model"
+
+
+@pytest.mark.parametrize("header", FOREIGN_SELECTORS)
+@pytest.mark.parametrize("url", [CHAT, "/v1/models", "/invocations"])
+async def test_headers_that_select_behind_the_gate(
+    client: httpx.AsyncClient, model: Model, header: bytes, url: str
+) -> None:
+    reply = await client.post(url, json={"model": BASE}, headers={header.decode().upper(): "sql"})
+    assert (reply.status_code, error_of(reply)["code"]) == (400, "header_refused")
+    assert model.seen == []
+
+
+async def test_an_undeclared_length_over_the_limit(model: Model, build_gate: BuildGate) -> None:
+    connection = Connection(application(model, build_gate(max_body_bytes=1024)))
+    for _ in range(2):
+        await connection.give(b" " * 600, more=True)
+    await connection.task
+    assert connection.sent[0]["status"] == 413
+    assert model.seen == []
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/adapters", 200), ("/v1/unload_lora_adapter", 413)])
+async def test_uploads_have_a_limit_of_their_own(model: Model, build_gate: BuildGate, path: str, status: int) -> None:
+    app = application(model, build_gate(max_body_bytes=1024, max_upload_bytes=4096))
+    async with client_of(app) as client:
+        assert (await client.post(path, content=b"x" * 3000)).status_code == status
+        assert (await client.post(path, content=b"x" * 5000)).status_code == 413
+
+
+async def test_an_upload_is_counted_and_never_gathered(model: Model, build_gate: BuildGate) -> None:
+    connection = Connection(application(model, build_gate(max_upload_bytes=4096)), "/v1/adapters")
+    for number in range(1, 5):
+        await connection.give(b"x" * 1000, more=True)
+        assert len(model.seen) == number
+    await connection.give(b"x" * 1000, more=True)
+    await connection.task
+    assert connection.sent[0]["status"] == 413
+
+
+async def test_preflights_are_answered_behind_the_gate(client: httpx.AsyncClient) -> None:
+    headers = {"origin": "https://page", "access-control-request-method": "POST"}
+    reply = await client.options(CHAT, headers=headers)
+    assert reply.status_code == 200
+    assert "POST" in reply.headers["access-control-allow-methods"]
+    assert (await client.options("/load", headers=headers)).status_code == 404
+
+
+async def test_an_error_of_the_server_keeps_its_details_to_the_log(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    reply = await client.post(CHAT, json={"fail": True})
+    assert (reply.status_code, error_of(reply)["code"]) == (500, "internal_error")
+    assert "secret" not in reply.text
+    assert "a secret of the server" in caplog.text
+
+
+async def test_an_error_after_the_answer_has_begun_ends_the_connection(
+    app: Starlette, model: Model, publish: Publish, gate: Gate
+) -> None:
+    """There is no second answer: whoever serves the application sees the error and closes."""
+    publish("sql")
+    connection = Connection(app)
+    await connection.give({"model": "sql", "stream": True})
+    model.parts.put_nowait("begun ")
+    await until(lambda: connection.text == "begun ")
+    model.parts.put_nowait("fail")
+    with pytest.raises(RuntimeError, match="a secret"):
+        await connection.task
+    assert [message["type"] for message in connection.sent].count("http.response.start") == 1
+    assert connection.text == "begun "
+    assert gate.leases.in_flight("sql@1") == 0
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["not begun", "begun"])
+async def test_requests_that_wait_for_a_dead_engine_are_ended(
+    app: Starlette, gate: Gate, model: Model, engine: FakeEngine, publish: Publish, begun: bool
+) -> None:
+    """With 503 where the answer has not begun; otherwise the connection ends."""
+    publish("sql")
+    engine.stuck.update(() if begun else {"sql@1"})
+    connection = Connection(app)
+    await connection.give({"model": "sql", "stream": True})
+    await until(lambda: bool(model.seen) if begun else engine.loads == ["sql@1"])
+    if begun:
+        model.parts.put_nowait("begun ")
+        await until(lambda: connection.text == "begun ")
+    engine.dead = True
+    assert gate.running.interrupt() == 1
+    await asyncio.wait([connection.task])
+    assert connection.sent[0]["status"] == (200 if begun else 503)
+    assert isinstance(connection.task.exception(), EngineUnavailable if begun else type(None))
+    assert gate.running.interrupt() == 0
+    engine.stuck.clear()
+    engine.go.set()
+    await settled()
+
+
+async def test_a_dead_engine_is_told_at_once(client: httpx.AsyncClient, engine: FakeEngine, model: Model) -> None:
+    engine.dead = True
+    for url in (CHAT, "/v1/models", "/invocations"):
+        reply = await client.post(url, json={"model": BASE})
+        assert (reply.status_code, error_of(reply)["code"]) == (503, "engine_unavailable")
+        assert int(reply.headers["retry-after"]) > 0
+    assert model.seen == []
+
+
+@pytest.mark.parametrize("end", [{"answer": 500}, {"fail": True}], ids=["it answers 500", "it raises"])
+async def test_an_engine_that_dies_at_work_is_told_as_that(client: httpx.AsyncClient, end: dict[str, Any]) -> None:
+    reply = await client.post(CHAT, json={"kill": True, **end})
+    assert (reply.status_code, error_of(reply)["code"]) == (503, "engine_unavailable")
+    assert int(reply.headers["retry-after"]) > 0
+
+
+async def test_what_is_wrong_with_a_request_is_told_also_when_the_engine_dies(client: httpx.AsyncClient) -> None:
+    assert (await client.post(CHAT, json={"kill": True, "answer": 400})).status_code == 400
+
+
+@pytest.mark.parametrize("status", [400, 500, 503])
+async def test_a_living_engines_errors_pass_as_they_are(client: httpx.AsyncClient, status: int) -> None:
+    reply = await client.post(CHAT, json={"answer": status})
+    assert (reply.status_code, reply.json()) == (status, {"model": BASE})
+
+
+async def test_a_damaged_adapter_is_an_error_of_its_requests_only(
+    client: httpx.AsyncClient, publish: Publish, store: Store, gate: Gate
+) -> None:
+    damaged, sound = publish("damaged"), publish("sound")
+    with store.leased(damaged.digest) as folder:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+    for _ in range(CAPACITY + 1):
+        reply = await client.post(CHAT, json={"model": "damaged"})
+        assert (reply.status_code, error_of(reply)["code"]) == (500, "adapter_damaged")
+    assert (await client.post(CHAT, json={"model": "sound"})).json() == {"model": sound.canonical}
+    assert gate.leases.in_flight("damaged@1") == 0
+
+
+async def test_what_the_engine_cannot_load(client: httpx.AsyncClient, publish: Publish, engine: FakeEngine) -> None:
+    publish("sql")
+    engine.refused.add("sql@1")
+    assert (await client.post(CHAT, json={"model": "sql"})).status_code == 500
+    engine.refused.clear()
+    assert (await client.post(CHAT, json={"model": "sql"})).status_code == 200
+
+
+async def test_a_lease_is_held_until_a_stream_has_been_sent(
+    app: Starlette, gate: Gate, model: Model, publish: Publish
+) -> None:
+    publish("sql")
+    connection = Connection(app)
+    await connection.give({"model": "sql", "stream": True})
+    for part in ("one ", "two "):
+        model.parts.put_nowait(part)
+    await until(lambda: connection.text == "one two ")
+    assert gate.leases.in_flight("sql@1") == 1
+    model.parts.put_nowait(None)
+    await connection.task
+    assert gate.leases.in_flight("sql@1") == 0
+    assert connection.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def test_a_lease_is_released_when_the_client_leaves_in_the_middle(
+    app: Starlette, gate: Gate, model: Model, publish: Publish
+) -> None:
+    """The application hears of it, because after the rewritten body it listens to the real channel."""
+    publish("sql")
+    connection = Connection(app)
+    await connection.give({"model": "sql", "stream": True})
+    model.parts.put_nowait("one ")
+    await until(lambda: connection.text == "one ")
+    await connection.leave()
+    await connection.task
+    assert gate.leases.in_flight("sql@1") == 0
+    assert connection.text == "one "
+
+
+async def test_a_cancelled_request_releases_its_lease(
+    app: Starlette, gate: Gate, model: Model, publish: Publish
+) -> None:
+    publish("sql")
+    connection = Connection(app)
+    await connection.give({"model": "sql", "stream": True})
+    await until(lambda: gate.leases.in_flight("sql@1") == 1)
+    connection.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connection.task
+    assert gate.leases.in_flight("sql@1") == 0
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/adapters", "/v1/unload_lora_adapter"])
+async def test_a_client_that_leaves_before_its_body_has_arrived_gets_no_answer(
+    app: Starlette, model: Model, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = Connection(app, path)
+    await connection.give(b'{"model":', more=True)
+    await connection.leave()
+    await connection.task
+    assert connection.sent == []
+    assert caplog.text == ""
+
+
+async def test_who_waits_for_a_place_in_vain_may_come_again(
+    model: Model, build_gate: BuildGate, publish: Publish
+) -> None:
+    app = application(model, build_gate(queue_timeout=0.01))
+    for name in ("a", "b", "c", "d"):
+        publish(name)
+    holding = [Connection(app) for _ in range(CAPACITY)]
+    for name, connection in zip("abc", holding, strict=True):
+        await connection.give({"model": name, "stream": True})
+    await until(lambda: len(model.seen) == CAPACITY)
+    async with client_of(app) as client:
+        reply = await client.post(CHAT, json={"model": "d"})
+    assert (reply.status_code, error_of(reply)["code"]) == (503, "too_many_adapters")
+    assert reply.headers["retry-after"] == "1"
+    for connection in holding:
+        await connection.leave()
+        await connection.task
+
+
+async def test_many_requests_for_more_adapters_than_there_is_room_for(
+    client: httpx.AsyncClient, publish: Publish, engine: FakeEngine, gate: Gate
+) -> None:
+    names = [publish(f"adapter-{number}").name for number in range(2 * CAPACITY)]
+    asked = [*names, BASE] * 8
+    replies = await asyncio.gather(*(client.post(CHAT, json={"model": name}) for name in asked))
+    assert [reply.json()["model"] for reply in replies] == [BASE if n == BASE else f"{n}@1" for n in asked]
+    assert len(engine.held) == CAPACITY
+    assert {name for name in names if gate.leases.in_flight(f"{name}@1")} == set()
+
+
+async def test_a_websocket_is_closed(app: Starlette, model: Model) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "websocket", "path": CHAT, "headers": []}, receive, send)
+    assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
+    assert model.seen == []
+
+
+async def test_the_start_and_the_end_of_the_application_pass() -> None:
+    passed: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        passed.append(scope["type"])
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError("the gate takes no part in this")
+
+    await GateMiddleware(inner)({"type": "lifespan"}, unused, unused)
+    assert passed == ["lifespan"]
+
+
+async def test_a_gate_that_takes_the_place_of_another_counts(
+    app: Starlette, client: httpx.AsyncClient, build_gate: BuildGate
+) -> None:
+    assert (await client.post(CHAT, json={"prompt": "x" * 2000})).status_code == 200
+    app.state.loraloom = build_gate(max_body_bytes=1024)
+    assert (await client.post(CHAT, json={"prompt": "x" * 2000})).status_code == 413

@@ -1,0 +1,175 @@
+"""From settings to the engine's command line and environment."""
+
+import argparse
+import dataclasses
+import importlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from loraloom.adapters.errors import StoreError
+from loraloom.server.errors import InvalidSettings
+from loraloom.server.launch import OURS, OWNED, Launch, plan
+from loraloom.server.machine import Machine
+from loraloom.server.settings import Settings
+from tests.server.conftest import Publish
+from tests.server.test_machine import CPU
+
+GPU = dataclasses.replace(CPU, gpu="NVIDIA L4", distribution="vllm")
+AVX512 = dataclasses.replace(CPU, flags=frozenset({"avx2", "avx512f"}))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(model="/models/tiny", adapters=str(tmp_path / "store"), cache=tmp_path / "cache")
+
+
+def planned(
+    settings: Settings, *extra: str, machine: Machine = CPU, environment: Mapping[str, str] | None = None
+) -> Launch:
+    return plan(settings, extra, machine, environment or {})
+
+
+def value(launch: Launch, option: str) -> str:
+    """What follows an option that is given once."""
+    assert launch.arguments.count(option) == 1
+    return launch.arguments[launch.arguments.index(option) + 1]
+
+
+def test_settings_become_arguments(settings: Settings) -> None:
+    changed = settings.model_copy(update={"host": "::1", "port": 9, "max_loras": 3, "max_cpu_loras": 7})
+    launch = planned(changed, "--max-model-len", "64")
+    assert launch.command[:3] == (sys.executable, "-m", "loraloom.server.child")
+    assert launch.command[3:] == launch.arguments
+    assert "--enable-lora" in launch.arguments
+    assert value(launch, "--model") == "/models/tiny"
+    assert value(launch, "--served-model-name") == "tiny"
+    assert (value(launch, "--host"), value(launch, "--port")) == ("::1", "9")
+    assert (value(launch, "--max-loras"), value(launch, "--max-cpu-loras")) == ("3", "7")
+    assert value(launch, "--shutdown-timeout") == "30"
+    assert launch.arguments[-2:] == ("--max-model-len", "64")
+
+
+def test_the_gate_is_named_as_it_is(settings: Settings) -> None:
+    module, _, name = value(planned(settings), "--middleware").rpartition(".")
+    assert isinstance(getattr(importlib.import_module(module), name), type)
+
+
+def test_without_a_model_there_is_nothing_to_serve() -> None:
+    with pytest.raises(InvalidSettings, match="no model: name one, as in `loraloom serve MODEL`"):
+        planned(Settings())
+
+
+@pytest.mark.parametrize("flag", OWNED)
+def test_what_loraloom_sets_is_refused_in_every_spelling(settings: Settings, flag: str) -> None:
+    underscored = "--" + flag[2:].replace("-", "_")
+    for word in (flag, f"{flag}=1", underscored, f"{underscored}=1", f"{flag}.key=1", flag[:-1]):
+        with pytest.raises(InvalidSettings) as caught:
+            planned(settings, "--seed", "1", word)
+        assert str(caught.value) == f"{word} is set by LoraLoom; use {OWNED[flag]}"
+
+
+def test_the_shortest_prefix_is_refused_as_argparse_would_take_it(settings: Settings) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host")
+    assert parser.parse_args(["--ho", "::"]).host == "::"
+    with pytest.raises(InvalidSettings, match="--host before the `--`"):
+        planned(settings, "--ho", "::")
+
+
+def test_flags_that_only_begin_alike_pass(settings: Settings) -> None:
+    extra = ("--model-impl", "vllm", "--max-num-seqs", "4", "--host-name", "x", "-tp", "2", "--", "host")
+    assert planned(settings, *extra).arguments[-len(extra) :] == extra
+
+
+@pytest.mark.parametrize(
+    ("ranks", "chosen"), [((), "16"), ((4, 8), "16"), ((8, 17), "32"), ((257,), "320"), ((600,), "512")]
+)
+def test_the_rank_follows_the_store(settings: Settings, publish: Publish, ranks: tuple[int, ...], chosen: str) -> None:
+    for rank in ranks:
+        publish("sql", rank=rank)
+    launch = planned(settings)
+    assert value(launch, "--max-lora-rank") == chosen
+    assert f"--max-lora-rank {chosen}, by the adapters in the store" in launch.notes
+
+
+def test_a_given_rank_stays(settings: Settings, publish: Publish) -> None:
+    publish("sql", rank=32)
+    launch = planned(settings.model_copy(update={"max_lora_rank": 8}))
+    assert value(launch, "--max-lora-rank") == "8"
+    assert not any("rank" in note for note in launch.notes)
+
+
+def test_a_store_that_cannot_be_used_ends_it(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError):
+        planned(settings.model_copy(update={"adapters": str(tmp_path / "file/store")}))
+
+
+def test_float32_on_a_processor_without_avx512(settings: Settings) -> None:
+    launch = planned(settings)
+    assert value(launch, "--dtype") == "float32"
+    assert any(note.startswith("--dtype float32: without AVX512") for note in launch.notes)
+
+
+@pytest.mark.parametrize("machine", [GPU, AVX512], ids=["gpu", "avx512"])
+def test_no_dtype_elsewhere(settings: Settings, machine: Machine) -> None:
+    assert "--dtype" not in planned(settings, machine=machine).arguments
+
+
+@pytest.mark.parametrize("extra", [("--dtype", "bfloat16"), ("--dtype=bfloat16",)])
+def test_a_users_dtype_stays(settings: Settings, extra: tuple[str, ...]) -> None:
+    arguments = planned(settings, *extra).arguments
+    assert sum(word.startswith("--dtype") for word in arguments) == 1
+    assert arguments[-len(extra) :] == extra
+
+
+@pytest.mark.parametrize(("memory", "space"), [(1, "1"), (8, "2"), (500, "4")])
+def test_memory_for_the_kv_cache_on_a_processor(settings: Settings, memory: int, space: str) -> None:
+    launch = planned(settings, machine=dataclasses.replace(CPU, memory_gib=memory))
+    assert launch.environment["VLLM_CPU_KVCACHE_SPACE"] == space
+    assert f"VLLM_CPU_KVCACHE_SPACE={space}: GiB of main memory for the KV cache" in launch.notes
+
+
+def test_no_such_memory_on_a_gpu(settings: Settings) -> None:
+    assert "VLLM_CPU_KVCACHE_SPACE" not in planned(settings, machine=GPU).environment
+
+
+def test_the_users_environment_wins(settings: Settings) -> None:
+    launch = planned(settings, environment={"VLLM_CPU_KVCACHE_SPACE": "9", "VLLM_NO_USAGE_STATS": "0"})
+    assert not {"VLLM_CPU_KVCACHE_SPACE", "VLLM_NO_USAGE_STATS"} & set(launch.environment)
+    assert not any("KVCACHE" in note for note in launch.notes)
+
+
+def test_what_loraloom_needs_is_set_whatever_the_user_has(settings: Settings) -> None:
+    launch = planned(settings, environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0"})
+    assert launch.environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert planned(settings).environment["VLLM_NO_USAGE_STATS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "merged"),
+    [
+        ("mine", "mine,loraloom,loraloom_routes"),
+        ("", "loraloom,loraloom_routes"),
+        ("loraloom_routes,mine", "loraloom_routes,mine,loraloom"),
+    ],
+)
+def test_a_users_plugins_are_merged(settings: Settings, given: str, merged: str) -> None:
+    assert planned(settings, environment={"VLLM_PLUGINS": given}).environment["VLLM_PLUGINS"] == merged
+
+
+def test_without_a_list_every_plugin_is_named_that_would_load_anyway(settings: Settings) -> None:
+    names = planned(settings).environment["VLLM_PLUGINS"].split(",")
+    installed = {plugin.name for plugin in entry_points(group="vllm.general_plugins")}
+    assert {*installed, *OURS} <= set(names)
+    assert len(names) == len(set(names))
+    assert {plugin.name for plugin in entry_points(group="vllm.endpoint_plugins")} & set(names) == {"loraloom_routes"}
+
+
+def test_our_plugins_are_installed() -> None:
+    groups = ("vllm.general_plugins", "vllm.endpoint_plugins")
+    assert set(OURS) <= {plugin.name for group in groups for plugin in entry_points(group=group)}

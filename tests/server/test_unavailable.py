@@ -1,0 +1,118 @@
+"""The answer while there is no server: given to whoever was accepted, and lost by nobody."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+
+from loraloom.server.supervisor import address, listen
+from loraloom.server.unavailable import answering_unavailable
+
+PATIENCE = 30.0
+"""Seconds after which a test that waits for something fails."""
+REQUEST = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with listen("127.0.0.1", 0) as bound:
+        yield bound
+
+
+async def connect(listening: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*listening.getsockname())
+
+
+async def rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Everything until the other side closes."""
+    received = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    await writer.wait_closed()
+    return received
+
+
+async def test_an_openai_client_understands_it(listening: socket.socket) -> None:
+    url = f"{address(listening)}/v1"
+    async with answering_unavailable(listening), openai.AsyncOpenAI(base_url=url, api_key="-", max_retries=0) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="sql", messages=[{"role": "user", "content": "hello"}])
+    error = caught.value
+    assert (error.status_code, error.code, error.type) == (503, "engine_unavailable", "server_error")
+    assert int(error.response.headers["retry-after"]) > 0
+    assert "try again in a few seconds" in error.message
+
+
+async def test_any_method_and_path(listening: socket.socket) -> None:
+    async with answering_unavailable(listening), httpx.AsyncClient(base_url=address(listening)) as client:
+        for method, path in (("GET", "/ready"), ("PUT", "/v1/adapters/sql/tags/stable"), ("DELETE", "/")):
+            reply = await client.request(method, path)
+            assert (reply.status_code, set(reply.json())) == (503, {"error"})
+
+
+async def test_a_body_is_taken_before_the_connection_is_closed(listening: socket.socket) -> None:
+    """Else the client, still sending, would see a reset instead of the answer."""
+    async with answering_unavailable(listening), httpx.AsyncClient(base_url=address(listening)) as client:
+        reply = await client.post("/v1/adapters", content=bytes(32 * 2**20), timeout=PATIENCE)
+    assert reply.status_code == 503
+
+
+async def test_a_request_in_pieces(listening: socket.socket) -> None:
+    async with answering_unavailable(listening):
+        reader, writer = await connect(listening)
+        for number in range(len(REQUEST)):
+            writer.write(REQUEST[number : number + 1])
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert (await rest(reader, writer)).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+
+
+async def test_whoever_waits_in_the_queue_is_answered(listening: socket.socket) -> None:
+    reader, writer = await connect(listening)
+    writer.write(REQUEST)
+    async with answering_unavailable(listening):
+        assert b" 503 " in await rest(reader, writer)
+
+
+async def test_whoever_was_accepted_is_answered_after_the_end(listening: socket.socket) -> None:
+    async with asyncio.timeout(PATIENCE):
+        async with answering_unavailable(listening):
+            silent = await connect(listening)
+            later = await connect(listening)
+            later[1].write(REQUEST)
+            assert b" 503 " in await rest(*later)  # accepted in order: so the silent one was, too
+            asyncio.get_running_loop().call_soon(silent[1].write, REQUEST)
+            answer = asyncio.ensure_future(rest(*silent))
+        assert b" 503 " in await answer
+
+
+async def test_after_the_end_the_queue_is_left_to_whoever_accepts_next(listening: socket.socket) -> None:
+    async with answering_unavailable(listening):
+        pass
+    reader, writer = await connect(listening)
+    writer.write(b"hello")
+    accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listening), PATIENCE)
+    with accepted:
+        accepted.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(accepted, 100) == b"hello"
+        accepted.send(b"bye")
+    assert await rest(reader, writer) == b"bye"
+
+
+async def test_clients_that_go_away_disturb_nobody(listening: socket.socket) -> None:
+    async with answering_unavailable(listening), httpx.AsyncClient(base_url=address(listening)) as client:
+        for sent in (b"", REQUEST[:9], REQUEST):
+            _, writer = await connect(listening)
+            writer.write(sent)
+            writer.transport.abort()
+        assert (await client.get("/")).status_code == 503
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n"])
+async def test_a_silent_client_is_not_waited_for_without_end(listening: socket.socket, sent: bytes) -> None:
+    async with asyncio.timeout(PATIENCE), answering_unavailable(listening, patience=0.01):
+        reader, writer = await connect(listening)
+        writer.write(sent)
+        assert await rest(reader, writer) == b""
