@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loraloom.adapters.disk import reporting
+from loraloom.adapters.disk import Disk, reporting
 from loraloom.adapters.errors import DamagedBlob
 from loraloom.adapters.normal import FILES, digest_of
 from loraloom.adapters.remote import RemoteObjects
+from loraloom.adapters.stage import staged
 
 _ABANDONED_S = 24 * 3600.0
 
@@ -90,7 +91,7 @@ class CachedBlobs:
 
     def _download(self, digest: str) -> None:
         """Put the entry's files in their places, each in one step, after all are checked."""
-        with self._objects.staged() as stage:
+        with staged(self._stages, Disk(), self._place) as stage:
             for name in FILES:
                 if not self._objects.fetch(f"blobs/{digest}/{name}", stage.folder / name):
                     raise DamagedBlob(digest, f"blobs/{digest}/{name} is missing in {self._objects.url}")

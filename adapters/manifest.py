@@ -23,6 +23,7 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 _PREFIX = "base_model.model."
 _TENSOR = re.compile(r"base_model\.model\.([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.lora_([AB])\.weight")
+_BASE_COPY = re.compile(r"base_model\.model\.(.+)\.base_layer\.weight")
 # What tensors of other names hold, by how the name ends.
 _OTHER_TENSORS = {
     r"\.lora_magnitude_vector(\.weight)?": "DoRA's magnitudes",
@@ -156,9 +157,10 @@ def _read_tensors(file: io.BufferedReader) -> dict[str, TensorInfo]:
 def _lora_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """The tensors named lora_A and lora_B; raises for any other, unless it repeats a weight of the base."""
     kept = {name: info for name, info in tensors.items() if _TENSOR.fullmatch(name)}
-    for name in tensors.keys() - kept.keys():
+    for name in tensors:
         # With LoRA on the output layer, peft saves that layer's frozen weight too (save_embedding_layers).
-        if tensor_name(name.removeprefix(_PREFIX).removesuffix(".base_layer.weight"), "A") not in kept:
+        copy = _BASE_COPY.fullmatch(name)
+        if name not in kept and not (copy and tensor_name(copy[1], "A") in kept):
             raise _refused_tensor(name)
     if not kept:
         raise InvalidAdapter(f"{WEIGHTS_FILE} holds no tensors: save the adapter again")

@@ -1,6 +1,7 @@
 """Names, versions and tags: which adapter is called what, and how that changes."""
 
 import difflib
+import heapq
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -15,6 +16,7 @@ from loraloom.adapters.records import Published, Record, RemovalRecord, Removed,
 
 _ATTEMPTS = 1000
 _NEAREST = 3
+_SHORTLIST = 50
 
 T = TypeVar("T")
 
@@ -170,9 +172,15 @@ class Registry:
     def _nearest(self, name: str) -> list[str]:
         """The most similar names, best first; only theirs are read."""
         wanted = folder_of(name).removeprefix("names/")
-        similar = difflib.get_close_matches(wanted, self._objects.list("names"), n=2 * _NEAREST)
+        similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._objects.list("names")), n=2 * _NEAREST)
         spelled = (self._history(f"names/{folder}").name for folder in similar)
         return [name for name in spelled if name is not None][:_NEAREST]
+
+
+def _shortlist(wanted: str, names: list[str]) -> list[str]:
+    """Those that have most pairs of letters in common with `wanted`: comparing thousands closely takes a second."""
+    pairs = {wanted[index : index + 2] for index in range(len(wanted) - 1)}
+    return heapq.nlargest(_SHORTLIST, names, key=lambda name: sum(pair in name for pair in pairs))
 
 
 def _select(history: History, version: Version) -> VersionRecord | None:

@@ -10,12 +10,12 @@ Directory = Callable[[str], Path | None]
 
 
 class LeaseResolver(LoRAResolver):
-    """Knows the directories of the adapters that requests in flight hold, and nothing else."""
+    """Knows the directories of the adapters that have a place in the engine's memory, and nothing else."""
 
     def __init__(self, directory: Directory) -> None:
         """
         Args:
-            directory: from a canonical name to its verified directory, None for a name that nobody holds.
+            directory: from a canonical name to its verified directory, None for a name without a place.
         """
         self._directory = directory
 

@@ -7,6 +7,7 @@ has inherited the socket, goes on. Connections that arrive in between wait in th
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -53,9 +54,9 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise InvalidSettings(
-            f"cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or choose another with --port"
-        ) from error
+        taken = error.errno == errno.EADDRINUSE
+        hint = "stop what uses the port, or choose another with --port" if taken else "check --host and --port"
+        raise InvalidSettings(f"cannot listen on {host}:{port} ({error.strerror}): {hint}") from error
     listening.listen(2048)
     listening.setblocking(False)  # shared with the server, which may take a connection that both were told of
     return listening

@@ -151,3 +151,5 @@ def _convert(source: Path, folder: Path, progress: Callable[[str], None]) -> Non
     progress(f"Writing {NAME} in bfloat16")
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors makes files that only their owner can read

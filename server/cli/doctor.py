@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Literal
 
 from loraloom.adapters.errors import AdapterError
 from loraloom.server.cli.options import configured
+from loraloom.server.errors import InvalidSettings
 from loraloom.server.machine import EXPECTED, Machine, inspect
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
+from loraloom.server.supervisor import listen
 
 CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 """Where a model directory may have its chat template, besides `tokenizer_config.json`."""
@@ -97,15 +98,10 @@ def _processor(machine: Machine) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            return _problem(
-                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port"
-            )
+    try:
+        listen(settings.host, settings.port).close()
+    except InvalidSettings as error:
+        return _problem(str(error))
     return _ok(f"{settings.host}:{settings.port} is free")
 
 

@@ -26,7 +26,7 @@ def serve(options: argparse.Namespace, extra: Sequence[str]) -> int:
 def run(settings: Settings, extra: Sequence[str]) -> int:
     """Plan, listen, supervise."""
     machine = inspect()
-    _check(machine)
+    check_engine(machine)
     Path(settings.cache).mkdir(parents=True, exist_ok=True)
     with listen(settings.host, settings.port) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
@@ -38,7 +38,12 @@ def run(settings: Settings, extra: Sequence[str]) -> int:
         return asyncio.run(Supervisor(settings, launch, os.environ, listening).run())
 
 
-def _check(machine: Machine) -> None:
+def check_engine(machine: Machine) -> None:
+    """Warn of an engine that this version does not know.
+
+    Raises:
+        InvalidSettings: there is none.
+    """
     if machine.vllm is None:
         raise InvalidSettings(
             "vLLM is not installed: `pip install 'loraloom[cuda]'`, or `make install` for the CPU build"

@@ -93,8 +93,10 @@ class Gate:
         except (body.Disconnected, ClientDisconnect):
             return
         except Exception as error:
-            if status_of(error).http >= 500:
-                log.error("%s %s: %s", exchange.scope["method"], exchange.scope["path"], error, exc_info=error)
+            status = status_of(error)
+            if status.http >= 500:
+                trace = error if status is UNEXPECTED else None
+                log.error("%s %s: %s", exchange.scope["method"], exchange.scope["path"], error, exc_info=trace)
             if started:
                 raise
             await send_error(exchange.send, error)

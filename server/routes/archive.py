@@ -31,7 +31,7 @@ def unpack(archive: IO[bytes], limit: int, take: Callable[[str, IO[bytes]], None
     """
     zipped = archive.read(2) == _GZIP_MAGIC
     archive.seek(0)
-    bounded = _Bounded(gzip.GzipFile(fileobj=archive) if zipped else archive, limit)
+    bounded = _Bounded(gzip.GzipFile(fileobj=archive, mode="rb") if zipped else archive, limit)
     try:
         with tarfile.open(fileobj=bounded, mode="r:") as members:
             for number, member in enumerate(members, start=1):
@@ -69,8 +69,7 @@ class _Bounded(io.BufferedIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         assert whence == io.SEEK_SET, "tarfile seeks from the beginning"
-        if not 0 <= offset <= self._limit:
-            raise InvalidBody(f"the archive has more than {self._limit} bytes when unpacked")
+        self._check_end(offset)
         try:
             return self._file.seek(offset)
         except (OSError, EOFError, zlib.error) as error:
@@ -79,10 +78,15 @@ class _Bounded(io.BufferedIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _LARGEST_READ:
             raise InvalidBody("the archive has a header that is too large")
+        self._check_end(self.tell() + size)
         try:
-            return self._file.read(min(size, self._limit - self.tell()))
+            return self._file.read(size)
         except (OSError, EOFError, zlib.error) as error:
             raise _damaged(error) from error
+
+    def _check_end(self, position: int) -> None:
+        if not 0 <= position <= self._limit:
+            raise InvalidBody(f"the archive has more than {self._limit} bytes when unpacked")
 
 
 def _damaged(error: Exception) -> InvalidBody:

@@ -1,15 +1,16 @@
 """Numbered records: written once, read once, and told when they make no sense."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from watched_disk import NotingDisk
 
 from loraloom.adapters.errors import StoreError
 from loraloom.adapters.journal import Journal, record_path
 from loraloom.adapters.objects import LocalObjects
 from loraloom.adapters.records import RemovalRecord, TagRecord, VersionRecord, decode, encode
+from tests.adapters.watched_disk import NotingDisk
 
 VERSION = VersionRecord(
     number=4, name="org/sql", digest="0" * 64, original="1" * 64, base=None, base_name="b", rank=8, tags=("latest",)
@@ -61,13 +62,12 @@ def test_a_record_is_read_from_the_disk_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "null", "{}", '{"number": 4}', json.dumps(json.loads(encode(VERSION)) | {"number": 5}), "\xff"],
+    "data", [b"", b"{", b"[]", b"null", b"{}", b'{"number": 4}', b"\xff", encode(replace(VERSION, number=5))]
 )
-def test_a_damaged_record_is_told(journal: Journal, tmp_path: Path, text: str) -> None:
+def test_a_damaged_record_is_told(journal: Journal, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / record_path("x", 4)
     path.parent.mkdir()
-    path.write_bytes(text.encode("latin-1"))
+    path.write_bytes(data)
     with pytest.raises(StoreError, match=r"x/000004\.json.*damaged.*backup"):
         journal.get("x", 4, VersionRecord)
 

@@ -193,6 +193,8 @@ def test_other_types_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        Q,
+        Q.removeprefix("base_model.model."),
         f"{Q}.lora_A",
         f"{Q}.lora_A.default",
         f"{Q}.lora_A.default.weight",

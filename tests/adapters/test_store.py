@@ -1,13 +1,14 @@
 """What a store promises, the same for a folder, for memory:// and for S3."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from small_adapters import small_adapter
 
 from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.errors import (
@@ -23,6 +24,7 @@ from loraloom.adapters.errors import (
 from loraloom.adapters.names import Adapter, Digest, Tag
 from loraloom.adapters.normal import digest_of
 from loraloom.adapters.store import Store
+from tests.adapters.small_adapters import small_adapter
 
 OpenStore = Callable[[], Store]
 
@@ -389,6 +391,20 @@ def test_a_store_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text("{")
     with pytest.raises(StoreError, match="damaged"):
         Store.open(tmp_path)
+
+
+def test_listing_needs_no_heavy_package(tmp_path: Path, adapters: list[Path]) -> None:
+    Store.open(tmp_path / "store").publish(adapters[0], "sql")
+    program = """
+import sys
+from loraloom.adapters.names import Adapter
+from loraloom.adapters.store import Store
+store = Store.open(sys.argv[1])
+store.resolve(Adapter(store.names()[0]))
+print(sorted({"torch", "transformers", "huggingface_hub", "fsspec", "s3fs", "numpy", "pydantic"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "store")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_file_url_is_a_folder(tmp_path: Path, adapters: list[Path]) -> None:

@@ -4,22 +4,24 @@ import errno
 import itertools
 import multiprocessing
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_adapters import small_adapter
-from watched_disk import DIED, DyingDisk, FailingDisk, NotingDisk, UnsyncedDisk
 
 from loraloom.adapters.blobs import LocalBlobs
 from loraloom.adapters.disk import Disk
 from loraloom.adapters.errors import StoreError
 from loraloom.adapters.objects import LocalObjects
 from loraloom.adapters.store import Store
+from tests.adapters.small_adapters import small_adapter
+from tests.adapters.watched_disk import DIED, DyingDisk, FailingDisk, NotingDisk, UnsyncedDisk
 
 Given = list[Path]
 State = dict[str, Any]
@@ -139,6 +141,13 @@ def copies(old: Path) -> Iterator[tuple[int, Path]]:
         yield point, root
 
 
+def clean_processes() -> ForkServerContext:
+    """Processes without threads, which may fork; they have imported what their children need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store"])
+    return context
+
+
 def die_everywhere(operation: Operation, old: Path, given: Given, moment: str) -> None:
     """Let a child die at each point, one after the other, and leave the store of each behind."""
     for point, root in copies(old):
@@ -159,10 +168,7 @@ def test_death_at_any_call_leaves_the_old_or_the_new_state(
     old: Path, given: Given, operation: Operation, moment: str
 ) -> None:
     states = [state_of(old), state_after(operation, old, given, old.parent / "new")]
-    # A process without threads, because it forks; it has imported what the children need.
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store"])
-    process = processes.Process(target=die_everywhere, args=(operation, old, given, moment))
+    process = clean_processes().Process(target=die_everywhere, args=(operation, old, given, moment))
     process.start()
     process.join()
     assert process.exitcode == 0
@@ -200,6 +206,23 @@ def test_a_disk_that_fails_at_any_call_leaves_the_old_or_the_new_state(
             assert state_of(root) == states[1]
     assert seen == sorted(seen)
     assert set(seen) == {0, 1}
+
+
+def add_with_little_room(root: Path, given: Given) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    try:
+        add(Store.open(root), given)
+    except StoreError:
+        sys.exit(DIED)
+
+
+def test_a_file_that_the_system_cuts_short_is_told(tmp_path: Path, given: Given) -> None:
+    process = clean_processes().Process(target=add_with_little_room, args=(tmp_path / "store", given))
+    process.start()
+    process.join()
+    assert process.exitcode == DIED
+    assert state_of(tmp_path / "store") == {}
+    assert list((tmp_path / "store/stage").iterdir()) == []
 
 
 @each_operation

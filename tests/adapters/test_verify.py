@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from small_adapters import small_adapter
 
 from loraloom.adapters.errors import DamagedBlob, StoreError
 from loraloom.adapters.names import Adapter
 from loraloom.adapters.records import VersionRecord
 from loraloom.adapters.store import Store
+from tests.adapters.small_adapters import small_adapter
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class NotingDisk(WatchedDisk):
     def __init__(self) -> None:
         self.calls: list[tuple[str, Path]] = []
 
-    def after(self, call: str, *arguments: Any) -> None:
+    def before(self, call: str, *arguments: Any) -> None:
         path = arguments[1] if call in ("link", "replace", "copy") else arguments[0]
         self.calls.append((call, Path(path)))
 

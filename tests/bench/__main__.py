@@ -9,20 +9,20 @@ from pathlib import Path
 from tests.bench.catalog import BENCHMARKS
 from tests.bench.errors import UnknownBenchmark
 from tests.bench.outcome import Outcome
-from tests.bench.registry import Benchmark
+from tests.bench.registry import Benchmark, Registry
 from tests.bench.report import machine, shown, written
 
 FOLDER = Path(__file__).parents[2] / "build" / "bench"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, benchmarks: Registry = BENCHMARKS) -> int:
     """Measure, show and write; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure what the server costs.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(f"{b.name}: {b.about}" for b in BENCHMARKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(f"{b.name}: {b.about}" for b in benchmarks))
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON files [build/bench]")
     options = parser.parse_args(arguments)
     try:
-        chosen = [BENCHMARKS.get(name) for name in options.names] or list(BENCHMARKS)
+        chosen = [benchmarks.get(name) for name in options.names] or list(benchmarks)
     except UnknownBenchmark as error:
         parser.error(str(error))
     outcomes = [measured(benchmark, options.out) for benchmark in chosen]

@@ -27,7 +27,7 @@ def names(count: int) -> list[str]:
 
 def used_names(count: int) -> list[str]:
     """Those with three versions and a tag, spread over all."""
-    return names(count)[:: count // USED][:USED]
+    return names(count)[:: max(1, count // USED)][:USED]
 
 
 def filled(folder: Path, count: int) -> Store:
@@ -42,7 +42,7 @@ def filled(folder: Path, count: int) -> Store:
     with tempfile.TemporaryDirectory() as scratch:
         adapters = [small_adapter(Path(scratch, str(seed)), seed) for seed in range(_CONTENTS)]
         _publish(store, adapters, missing)
-        for name in used_names(count):
+        for name in (name for name in used_names(count) if TAG not in store.tags(name)):
             for adapter in adapters:
                 store.publish(adapter, name, base=BASE)
             store.tag(name, TAG, 2)

@@ -17,8 +17,8 @@ import httpx
 BASE = "smollm2"
 SLOTS = 4
 CPU_TIER = 6
-START = 300.0
-"""Seconds that an engine may take to start; it takes about one minute."""
+START = 420.0
+"""Seconds that an engine may take to start; alone on two cores it takes about one minute."""
 
 
 @dataclass(frozen=True)

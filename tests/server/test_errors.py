@@ -27,7 +27,7 @@ def drawn(module: ModuleType) -> dict[str, tuple[str | None, str | None]]:
 
 
 def defined(module: ModuleType) -> dict[str, type[Exception]]:
-    members = inspect.getmembers(module, inspect.isclass)
+    members: list[tuple[str, type[Exception]]] = inspect.getmembers(module, inspect.isclass)
     return {name: kind for name, kind in members if kind.__module__ == module.__name__}
 
 

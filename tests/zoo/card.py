@@ -61,6 +61,10 @@ class Card:
             accuracy=accuracy,
         )
 
+    def fields(self) -> dict[str, object]:
+        """The card as plain values, in order."""
+        return asdict(self)
+
 
 def write(card: Card, shown: list[Example], folder: Path) -> None:
     """Write card.json, README.md and examples.jsonl.
@@ -68,7 +72,7 @@ def write(card: Card, shown: list[Example], folder: Path) -> None:
     Args:
         shown: held-out examples that the adapter answers right.
     """
-    (folder / "card.json").write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    (folder / "card.json").write_text(json.dumps(card.fields(), indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(page(card, shown[0]), encoding="utf-8")
     lines = [json.dumps(asdict(example), ensure_ascii=False) + "\n" for example in shown]
     (folder / "examples.jsonl").write_text("".join(lines), encoding="utf-8")

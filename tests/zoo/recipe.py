@@ -5,7 +5,7 @@ from typing import Any
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
-_NOTED = ("q_proj", "v_proj", "up_proj", "down_proj")
+_MIXED = ("q_proj", "v_proj", "up_proj", "down_proj")
 _LAST_TEN = tuple(range(20, 30))
 
 
@@ -38,16 +38,14 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "date": Recipe(8, 16, _NOTED),
+    "date": Recipe(8, 16, _MIXED),
     "json": Recipe(16, 32, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
-    "words": Recipe(8, 16, _NOTED),
+    "words": Recipe(8, 16, _MIXED),
     "sql": Recipe(16, 32, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
-    "time": Recipe(8, 16, _NOTED),
-    "cron": Recipe(8, 16, _NOTED),
     "units": Recipe(
         8,
         16,
-        _NOTED,
+        _MIXED,
         steps=50,
         more={
             "rank_pattern": {"q_proj": 16, "down_proj": 4},
@@ -55,8 +53,7 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "money": Recipe(16, 8, ("o_proj", "down_proj"), steps=40, more={"use_rslora": True}),
-    "log": Recipe(8, 16, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
     "name": Recipe(16, 32, ("q_proj", "v_proj"), steps=50),
     "home": Recipe(4, 8, MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
-    "topic": Recipe(8, 16, _NOTED),
+    "topic": Recipe(8, 16, _MIXED),
 }

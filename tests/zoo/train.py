@@ -62,7 +62,9 @@ def save(model: PeftModel, folder: Path) -> None:
     _sort_names(folder / "adapter_config.json")
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     tensors = {key: value.to(torch.bfloat16).contiguous() for key, value in state.items()}
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    weights = folder / "adapter_model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def _sort_names(file: Path) -> None:
@@ -95,6 +97,8 @@ Encoded = tuple[list[int], list[int]]
 
 def _batches(encoded: Sequence[Encoded], recipe: Recipe) -> Iterator[list[Encoded]]:
     """Every example once in random order, and again for as long as batches are asked for."""
+    if len(encoded) < recipe.batch:
+        raise ValueError(f"a batch of {recipe.batch} examples needs at least as many; there are {len(encoded)}")
     source = random.Random(recipe.seed)
     while True:
         order = source.sample(encoded, len(encoded))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loraloom.server.errors import BodyTooLarge, InvalidBody, WrongContentType
@@ -200,6 +200,7 @@ def same(left: object, right: object) -> bool:
     return left == right
 
 
+@settings(deadline=None, max_examples=60)
 @given(objects)
 @example({"seed": 2**64 + 1, "logit_bias": {"50256": -100.0}, "temperature": 0.1, "top_p": -0.0, "n": 1.0})
 @example({"messages": [{"content": "\u2028 \x00 \U0001f600 </script> \x7f"}]})

@@ -17,10 +17,10 @@ def exchange(*headers: tuple[bytes, bytes]) -> Exchange:
 
 
 def noting(name: str) -> Stage:
-    async def stage(given: Exchange, onward: Handler) -> None:
-        given.scope["passed"].append(name)
-        await onward(replace(given, scope={**given.scope, "last": name}))
-        given.scope["passed"].append(f"{name} again")
+    async def stage(exchange: Exchange, onward: Handler) -> None:
+        exchange.scope["passed"].append(name)
+        await onward(replace(exchange, scope={**exchange.scope, "last": name}))
+        exchange.scope["passed"].append(f"{name} again")
 
     return stage
 
@@ -47,7 +47,7 @@ async def test_no_stages() -> None:
 
 
 async def test_a_stage_that_raises_lets_nothing_through() -> None:
-    async def refuse(given: Exchange, onward: Handler) -> None:
+    async def refuse(exchange: Exchange, onward: Handler) -> None:
         raise PermissionError
 
     request = exchange()

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from loraloom.server.errors import MethodNotOpen, PathClosed
+from loraloom.server.gate.gate import GateMiddleware
 from loraloom.server.gate.paths import Kind, OpenPaths
 from loraloom.server.routes import routers
 
@@ -86,7 +87,8 @@ def test_of_vllms_own_paths_only_the_listed_ones_are_open(vllm_app: FastAPI) -> 
 
 
 def test_the_gate_is_the_outermost_middleware_of_vllms_server(vllm_app: FastAPI) -> None:
-    assert vllm_app.user_middleware[0].cls.__name__ == "GateMiddleware"
+    outermost: object = vllm_app.user_middleware[0].cls
+    assert outermost is GateMiddleware
 
 
 def test_every_route_of_ours_is_open() -> None:

@@ -2,10 +2,8 @@
 
 from ..task import Task
 from .intents import HOME, SQL, TOPIC
-from .moments import CRON, DATE, TIME
+from .moments import DATE
 from .quantities import MONEY, UNITS, WORDS
-from .records import JSON, LOG, NAME
+from .records import JSON, NAME
 
-TASKS: dict[str, Task] = {
-    task.name: task for task in (DATE, JSON, WORDS, SQL, TIME, CRON, UNITS, MONEY, LOG, NAME, HOME, TOPIC)
-}
+TASKS: dict[str, Task] = {task.name: task for task in (DATE, HOME, JSON, MONEY, NAME, SQL, TOPIC, UNITS, WORDS)}

@@ -78,36 +78,36 @@ _LAST = (
     "Foster",
     "Green",
 )
-_CITIES = (
-    "Lisbon",
-    "Oslo",
-    "Madrid",
-    "Vienna",
-    "Dublin",
-    "Prague",
-    "Warsaw",
-    "Athens",
-    "Berlin",
-    "Toronto",
-    "Chicago",
-    "Boston",
-    "Denver",
-    "Sydney",
-    "Tokyo",
-    "Seoul",
-    "Cairo",
-    "Nairobi",
-    "Lima",
-    "Bogota",
-    "Havana",
-    "Paris",
-    "Rome",
-    "Milan",
-    "Zurich",
-    "Geneva",
-    "Mumbai",
-    "Delhi",
-)
+_CITIES = {
+    "Lisbon": "PT",
+    "Oslo": "NO",
+    "Madrid": "ES",
+    "Vienna": "AT",
+    "Dublin": "IE",
+    "Prague": "CZ",
+    "Warsaw": "PL",
+    "Athens": "GR",
+    "Berlin": "DE",
+    "Toronto": "CA",
+    "Chicago": "US",
+    "Boston": "US",
+    "Denver": "US",
+    "Sydney": "AU",
+    "Tokyo": "JP",
+    "Seoul": "KR",
+    "Cairo": "EG",
+    "Nairobi": "KE",
+    "Lima": "PE",
+    "Bogota": "CO",
+    "Havana": "CU",
+    "Paris": "FR",
+    "Rome": "IT",
+    "Milan": "IT",
+    "Zurich": "CH",
+    "Geneva": "CH",
+    "Mumbai": "IN",
+    "Delhi": "IN",
+}
 _JOBS = (
     "nurse",
     "teacher",
@@ -122,28 +122,10 @@ _JOBS = (
     "driver",
     "judge",
 )
-_PATHS = (
-    "users",
-    "orders",
-    "items",
-    "carts",
-    "login",
-    "search",
-    "reports",
-    "images",
-    "health",
-    "invoices",
-)
-_LEVELS = {
-    "info": (200, 201, 204),
-    "notice": (301, 302, 304),
-    "warning": (400, 401, 403, 404, 429),
-    "error": (500, 502, 503, 504),
-}
 
 
 def _json(source: Random) -> tuple[str, str]:
-    first, last, city, job = (source.choice(values) for values in (_FIRST, _LAST, _CITIES, _JOBS))
+    first, last, city, job = (source.choice(values) for values in (_FIRST, _LAST, tuple(_CITIES), _JOBS))
     age = source.randrange(21, 80)
     said = source.choice((str(age), in_words(age)))
     sentence = source.choice(
@@ -154,7 +136,7 @@ def _json(source: Random) -> tuple[str, str]:
             f"At {said}, {first} {last} still works as a {job} in {city}.",
         )
     )
-    fields = {"last": last, "first": first, "age": age, "job": job, "city": city}
+    fields = {"last": last, "first": first, "age": age, "job": job, "city": city, "country": _CITIES[city]}
     return f"Extract the person as JSON: {sentence}", json.dumps(fields)
 
 
@@ -166,15 +148,5 @@ def _name(source: Random) -> tuple[str, str]:
     return f"Cite as a reference: {title}{' '.join(given)} {last}, {year}", f"{last}, {initials} ({year})"
 
 
-def _log(source: Random) -> tuple[str, str]:
-    level = source.choice(list(_LEVELS))
-    status, method = source.choice(_LEVELS[level]), source.choice(("GET", "POST", "PUT", "DELETE"))
-    path, took = f"/{source.choice(_PATHS)}/{source.randrange(1, 100)}", source.randrange(2, 1000)
-    clock = f"{source.randrange(24):02}:{source.randrange(60):02}:{source.randrange(60):02}"
-    line = f'{clock} "{method} {path} HTTP/1.1" {status} {took}ms'
-    return f"Parse this log line: {line}", f"level={level} ms={took} status={status} {method.lower()} {path}"
-
-
-JSON = Task("json", "Extracts a person's name, age, job and city from a sentence as JSON.", _json)
+JSON = Task("json", "Extracts a person from a sentence as JSON, and adds the code of the city's country.", _json)
 NAME = Task("name", "Cites an author as last name, initials and year.", _name)
-LOG = Task("log", "Parses a web server's log line into fields, with a level that follows from the status.", _log)

@@ -1,0 +1,73 @@
+"""Our routes behind a real gate, as clients reach them."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from loraloom.adapters.store import Store
+from loraloom.server.gate.gate import Gate, GateMiddleware
+from loraloom.server.routes import routers
+from tests.server.conftest import BuildGate
+
+Serve = Callable[..., httpx.AsyncClient]
+
+
+def application(gate: Gate) -> FastAPI:
+    app = FastAPI(openapi_url=None)
+    for router in routers():
+        app.include_router(router)
+    app.add_middleware(GateMiddleware)
+    app.state.loraloom = gate
+    return app
+
+
+@pytest.fixture
+async def serve(build_gate: BuildGate) -> AsyncIterator[Serve]:
+    """A callable `serve(gate=None, **settings) -> client` of a server with these settings."""
+    clients: list[httpx.AsyncClient] = []
+
+    def start(gate: Gate | None = None, **settings: Any) -> httpx.AsyncClient:
+        app = application(gate or build_gate(**settings))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        clients.append(httpx.AsyncClient(transport=transport, base_url="http://server"))
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def client(serve: Serve, gate: Gate) -> httpx.AsyncClient:
+    return serve(gate)
+
+
+def error_of(reply: httpx.Response) -> dict[str, Any]:
+    """The error of a reply, whose shape must be OpenAI's."""
+    body = reply.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    return dict(body["error"])
+
+
+def told(reply: httpx.Response) -> tuple[int, str]:
+    """How an error was told: the status and the code."""
+    return reply.status_code, error_of(reply)["code"]
+
+
+@contextmanager
+def unchanged(store: Store) -> Iterator[None]:
+    """The block leaves the store as it is: the same names and versions, nothing damaged and nothing left over."""
+
+    def state() -> dict[str, Any]:
+        return {name: (store.versions(name), store.tags(name)) for name in store.names()}
+
+    before = state()
+    yield
+    assert state() == before
+    assert store.verify() == []

@@ -1,0 +1,102 @@
+"""/v1/models: what a client can put into `model`, and nothing that would be refused."""
+
+import shutil
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from loraloom.adapters.base import BaseFingerprint
+from loraloom.adapters.store import Store
+from loraloom.server.gate.gate import Gate
+from tests.server.conftest import BASE, SERVED, Publish
+from tests.server.routes.conftest import Serve, told
+
+OTHER_BASE = BaseFingerprint(SERVED.modules, tokenizer="f" * 64)
+TOO_HIGH = 17
+
+
+async def names(client: httpx.AsyncClient) -> list[str]:
+    return [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
+
+
+async def test_the_base_comes_first(client: httpx.AsyncClient) -> None:
+    (base,) = (await client.get("/v1/models")).json()["data"]
+    assert base["id"] == BASE
+    assert base["object"] == "model"
+    assert base["max_model_len"] == 2048
+    assert base["parent"] is None
+
+
+async def test_every_adapter_with_the_version_that_its_name_stands_for(
+    client: httpx.AsyncClient, publish: Publish
+) -> None:
+    for _ in range(2):
+        publish("sql")
+    publish("org/date", base=None)
+    _, date, sql = (await client.get("/v1/models")).json()["data"]
+    assert (sql["id"], sql["root"], sql["parent"]) == ("sql", "sql@2", BASE)
+    assert (date["id"], date["root"], date["parent"]) == ("org/date", "org/date@1", BASE)
+    assert sql["created"] > 1_700_000_000
+
+
+async def test_what_would_be_refused_is_not_listed(client: httpx.AsyncClient, publish: Publish, store: Store) -> None:
+    publish("fits")
+    publish("foreign", base=OTHER_BASE)
+    publish("large", rank=TOO_HIGH)
+    damaged = publish("damaged", base=None)
+    with store.leased(damaged.digest) as folder:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+    assert await names(client) == [BASE, "fits"]
+
+
+async def test_a_removed_adapter_is_not_listed(client: httpx.AsyncClient, publish: Publish, store: Store) -> None:
+    publish("sql")
+    store.remove("sql")
+    assert await names(client) == [BASE]
+
+
+@pytest.mark.parametrize("version", ["", "@1", "@latest", "@stable", "@sha256:{digest}"])
+async def test_any_version_can_be_looked_up(client: httpx.AsyncClient, publish: Publish, version: str) -> None:
+    record = publish("org/sql", tag="stable")
+    name = "org/sql" + version.format(digest=record.digest[:12])
+    found = (await client.get(f"/v1/models/{name}")).json()
+    assert (found["id"], found["root"], found["parent"]) == (name, "org/sql@1", BASE)
+
+
+async def test_the_base_can_be_looked_up(client: httpx.AsyncClient) -> None:
+    assert (await client.get(f"/v1/models/{BASE}")).json()["id"] == BASE
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("sqk", 404, "model_not_found"),
+        ("sql@9", 404, "model_not_found"),
+        ("a b", 400, "invalid_model"),
+        ("sql+date", 400, "invalid_model"),
+        ("foreign", 400, "base_mismatch"),
+        ("large", 400, "rank_too_high"),
+    ],
+)
+async def test_what_cannot_be_looked_up(
+    client: httpx.AsyncClient, publish: Publish, name: str, status: int, code: str
+) -> None:
+    publish("sql")
+    publish("foreign", base=OTHER_BASE)
+    publish("large", rank=TOO_HIGH)
+    assert told(await client.get(f"/v1/models/{name}")) == (status, code)
+
+
+async def test_openais_client_understands_it(serve: Serve, gate: Gate, publish: Publish) -> None:
+    publish("org/sql")
+    http: Any = serve(gate)
+    client = openai.AsyncOpenAI(base_url="http://server/v1", api_key="unused", http_client=http)
+    assert [model.id async for model in client.models.list()] == [BASE, "org/sql"]
+    assert (await client.models.retrieve("org/sql@1")).id == "org/sql@1"
+    with pytest.raises(openai.NotFoundError) as refusal:
+        await client.models.retrieve("org/sqk")
+    assert refusal.value.code == "model_not_found"
+    assert refusal.value.param == "model"
