@@ -29,7 +29,7 @@ class Bundles:
         self._kind = kind
 
     def keep(self, folder: Path) -> str:
-        """Store the files in `folder`, a stage; what is there already is completed and repaired. Returns their digest."""
+        """Store the files of `folder`, a stage, completing or repairing what is there; returns their digest."""
         hashes = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
         digest = digest_of_files(hashes)
         for name, expected in hashes.items():

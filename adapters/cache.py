@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loraloom.adapters.disk import Disk, reporting
-from loraloom.adapters.errors import DamagedBlob
+from loraloom.adapters.errors import DamagedBlob, InvalidAdapter
 from loraloom.adapters.normal import FILES, digest_of
 from loraloom.adapters.remote import RemoteObjects
 from loraloom.adapters.stage import staged
@@ -72,7 +72,7 @@ class CachedBlobs:
         folder = self.acquire(digest)
         try:
             with reporting(self._place), self._leases[digest].filling:
-                if digest_of(folder) != digest:
+                if not _holds(folder, digest):
                     self._download(digest)
         finally:
             self.release(digest)
@@ -96,7 +96,7 @@ class CachedBlobs:
                 if not self._objects.fetch(f"blobs/{digest}/{name}", stage.folder / name):
                     raise DamagedBlob(digest, f"blobs/{digest}/{name} is missing in {self._objects.url}")
                 stage.seal(name)
-            if digest_of(stage.folder) != digest:
+            if not _holds(stage.folder, digest):
                 raise DamagedBlob(digest, f"blobs/{digest} in {self._objects.url} holds other bytes")
             (self._folder / digest).mkdir(exist_ok=True)
             for name in FILES:
@@ -153,6 +153,12 @@ class CachedBlobs:
 
     def _lock_file(self, digest: str) -> Path:
         return self._folder / f"{digest}.lock"
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    with suppress(InvalidAdapter):
+        return digest_of(folder) == digest
+    return False
 
 
 def _size(folder: Path) -> int:

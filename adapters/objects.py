@@ -4,12 +4,15 @@ import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from loraloom.adapters.disk import Disk, reporting, store_error
 from loraloom.adapters.stage import Stage, staged
+
+T = TypeVar("T")
 
 
 class Objects(Protocol):
@@ -42,6 +45,9 @@ class Objects(Protocol):
 
     def refresh(self, folder: str) -> None:
         """Let the next `list` of `folder` and below see what is there now; there may be a delay otherwise."""
+
+    def map(self, function: Callable[[str], T], items: Iterable[str]) -> Iterator[T]:
+        """`map`, with as many requests under way at once as the place bears."""
 
     def staged(self) -> AbstractContextManager[Stage]:
         """A local folder of one's own, to make files in."""
@@ -129,6 +135,9 @@ class LocalObjects:
 
     def refresh(self, folder: str) -> None:
         """Nothing to do: every `list` looks."""
+
+    def map(self, function: Callable[[str], T], items: Iterable[str]) -> Iterator[T]:
+        return map(function, items)
 
     def staged(self) -> AbstractContextManager[Stage]:
         return staged(self.root / "stage", self._disk, self._place)

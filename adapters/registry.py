@@ -43,7 +43,7 @@ class Registry:
         """All names that have a live version, in alphabetical order."""
         self._objects.check()
         self._objects.refresh("names")
-        spelled = (self._history(f"names/{folder}").name for folder in self._objects.list("names"))
+        spelled = self._objects.map(self._spelling, self._objects.list("names"))
         return sorted(name for name in spelled if name is not None)
 
     def known(self, name: str) -> History:
@@ -173,8 +173,11 @@ class Registry:
         """The most similar names, best first; only theirs are read."""
         wanted = folder_of(name).removeprefix("names/")
         similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._objects.list("names")), n=2 * _NEAREST)
-        spelled = (self._history(f"names/{folder}").name for folder in similar)
+        spelled = self._objects.map(self._spelling, similar)
         return [name for name in spelled if name is not None][:_NEAREST]
+
+    def _spelling(self, folder: str) -> str | None:
+        return self._history(f"names/{folder}").name
 
 
 def _shortlist(wanted: str, names: list[str]) -> list[str]:

@@ -2,9 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]  # it has no types
 from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]
@@ -14,6 +16,10 @@ from loraloom.adapters.disk import Disk, reporting
 from loraloom.adapters.errors import AdapterError, StoreError
 from loraloom.adapters.listings import Listings, Tree, group_of, split_groups, tree_of
 from loraloom.adapters.stage import Stage, staged
+
+_REQUESTS_AT_ONCE = 32
+
+T = TypeVar("T")
 
 
 class RemoteObjects:
@@ -107,6 +113,10 @@ class RemoteObjects:
         groups = {group_of(folder): Tree()} | split_groups(self._find(folder))
         for group, part in groups.items():
             self._listings.put(group, began, part)
+
+    def map(self, function: Callable[[str], T], items: Iterable[str]) -> Iterator[T]:
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            yield from pool.map(function, items)
 
     def staged(self) -> AbstractContextManager[Stage]:
         place = f"the cache {self._stages.parent}"

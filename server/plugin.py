@@ -12,7 +12,6 @@ from vllm.engine.protocol import EngineClient
 from vllm.lora.resolver import LoRAResolverRegistry
 
 from loraloom.adapters.base import fingerprint
-from loraloom.adapters.store import Store
 from loraloom.server import engine
 from loraloom.server.base import ServedBase
 from loraloom.server.gate.blobs import VerifiedBlobs
@@ -24,6 +23,7 @@ from loraloom.server.kernels.install import install
 from loraloom.server.resolver import LeaseResolver
 from loraloom.server.routes import routers
 from loraloom.server.settings import Handoff, handed_over
+from loraloom.server.store import open_store
 
 log = logging.getLogger("vllm.loraloom.plugin")
 
@@ -85,7 +85,7 @@ async def _end_with_the_engine(gate: Gate) -> None:
 
 def _gate(handoff: Handoff, client: EngineClient, state: State, args: Namespace) -> Gate:
     settings = handoff.settings
-    store = Store.open(settings.adapters, cache=settings.cache / "blobs", cache_bytes=settings.cache_bytes)
+    store = open_store(settings)
     base = ServedBase(engine.served_names(args)[0], fingerprint(args.model), store)
     running = engine.VllmEngine(client, state)
     capacity, rank = engine.adapter_limits(client)

@@ -85,6 +85,7 @@ async def _serve_and_ask(settings: Settings, *, stay: bool) -> int:
     with log_path.open("wb") as log, listen(settings.host, settings.port) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         url = address(listening)
+        _reach_directly(settings.host)
         step(3, f"the server on {url}; vLLM takes about a minute to start (its log: {log_path})")
         async with _served(settings, listening, log) as supervisor:
             showing = asyncio.ensure_future(_show(url))
@@ -97,6 +98,12 @@ async def _serve_and_ask(settings: Settings, *, stay: bool) -> int:
                 print(calls(url, rows[1]), flush=True)
                 return await supervisor
             return 0 if all(row.right for row in rows) else 1
+
+
+def _reach_directly(host: str) -> None:
+    """Let no proxy of the user's stand between this process and its own server."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), host)))
 
 
 async def _show(url: str) -> list[Row]:

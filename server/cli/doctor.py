@@ -11,7 +11,7 @@ from typing import Literal
 from loraloom.adapters.errors import AdapterError
 from loraloom.server.cli.options import configured
 from loraloom.server.errors import InvalidSettings
-from loraloom.server.machine import EXPECTED, Machine, inspect
+from loraloom.server.machine import EXPECTED, NO_ENGINE, Machine, inspect
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
 from loraloom.server.supervisor import listen
@@ -64,7 +64,7 @@ def _problem(text: str) -> Finding:
 
 def _engine(machine: Machine) -> Finding:
     if machine.vllm is None:
-        return _problem("vLLM is not installed: `pip install 'loraloom[cuda]'`, or `make install` for the CPU build")
+        return _problem(NO_ENGINE)
     if not machine.expected_version:
         first, last = (".".join(map(str, minor)) for minor in EXPECTED)
         return _warning(f"vLLM {machine.vllm} is outside of {first} to {last}, which LoraLoom is written for")

@@ -9,7 +9,7 @@ from pathlib import Path
 from loraloom.server.cli.options import configured
 from loraloom.server.errors import InvalidSettings
 from loraloom.server.launch import plan
-from loraloom.server.machine import EXPECTED, Machine, inspect
+from loraloom.server.machine import EXPECTED, NO_ENGINE, Machine, inspect
 from loraloom.server.settings import Settings
 from loraloom.server.supervisor import Supervisor, address, listen, say
 
@@ -45,9 +45,7 @@ def check_engine(machine: Machine) -> None:
         InvalidSettings: there is none.
     """
     if machine.vllm is None:
-        raise InvalidSettings(
-            "vLLM is not installed: `pip install 'loraloom[cuda]'`, or `make install` for the CPU build"
-        )
+        raise InvalidSettings(NO_ENGINE)
     if not machine.expected_version:
         first, last = (".".join(map(str, minor)) for minor in EXPECTED)
         say(f"warning: vLLM {machine.vllm} is outside of {first} to {last}, which LoraLoom is written for")

@@ -101,6 +101,15 @@ def test_what_was_used_least_recently_goes_first(open_cache: OpenCache, digests:
     assert {path.stem for path in (tmp_path / "cache").glob("*.lock")} == held(tmp_path)
 
 
+def test_the_end_of_a_use_counts(open_cache: OpenCache, digests: list[str], tmp_path: Path) -> None:
+    cache = open_cache(2)
+    cache.acquire(digests[0])
+    use(cache, digests[1])
+    cache.release(digests[0])
+    use(cache, digests[2])
+    assert held(tmp_path) == {digests[0], digests[2]}
+
+
 def test_what_is_in_use_stays(open_cache: OpenCache, digests: list[str], tmp_path: Path) -> None:
     cache = open_cache(1)
     folder = cache.acquire(digests[0])
@@ -157,7 +166,7 @@ def test_a_download_with_other_bytes_is_refused(
     assert not list((tmp_path / "cache/stage").iterdir())
 
 
-@pytest.mark.parametrize("loss", ["a file", "the folder", "some bytes"])
+@pytest.mark.parametrize("loss", ["a file", "the folder", "some bytes", "a link"])
 def test_a_damaged_copy_is_downloaded_again(open_cache: OpenCache, digests: list[str], loss: str) -> None:
     cache = open_cache(9)
     folder = cache.acquire(digests[0])
@@ -165,6 +174,9 @@ def test_a_damaged_copy_is_downloaded_again(open_cache: OpenCache, digests: list
         shutil.rmtree(folder)
     elif loss == "a file":
         (folder / "adapter_config.json").unlink()
+    elif loss == "a link":
+        (folder / "adapter_config.json").unlink()
+        (folder / "adapter_config.json").symlink_to(folder / "adapter_model.safetensors")
     else:
         (folder / "adapter_config.json").chmod(0o644)
         (folder / "adapter_config.json").write_text("{}")

@@ -53,6 +53,12 @@ def test_a_damaged_blob_is_found_and_repaired_by_adding_again(root: Path, given:
     assert store.verify() == []
 
 
+def test_a_blob_that_is_no_adapter_any_more_is_damaged(root: Path, version: VersionRecord) -> None:
+    overwrite(root / "blobs" / version.digest / "adapter_config.json", b"{}")
+    with pytest.raises(DamagedBlob, match="adapter_config"):
+        Store.open(root).manifest(version.digest)
+
+
 def test_a_missing_file_is_found_and_repaired_by_adding_again(root: Path, given: Path, version: VersionRecord) -> None:
     blob_file(root, version).unlink()
     store = Store.open(root)

@@ -8,12 +8,13 @@ import pytest
 from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import demo_adapters
-from tests.e2e.serving import BASE, CPU_TIER, SLOTS, Server, serving
+from tests.e2e.serving import BASE, CPU_TIER, ORIGIN, SLOTS, Server, serving
 
 VLLM = (
     *("--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "16"),
     *("--enable-chunked-prefill", "--max-num-batched-tokens", "64", "--enable-prefix-caching"),
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+    *("--allowed-origins", f'["{ORIGIN}"]'),
 )
 """Small steps and a cache, so that requests of different adapters meet in every step."""
 
@@ -36,3 +37,8 @@ def server(demo_model: Path, filled_store: Path, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("server")
     with serving(demo_model, filled_store, folder, arguments, VLLM) as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Kill the engine last: the other tests of the session share it."""
+    items.sort(key=lambda item: item.path.name == "test_restart.py")

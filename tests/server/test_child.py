@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 
 from loraloom.server.settings import HANDOFF, Handoff, Settings
 
@@ -24,6 +23,6 @@ def test_a_supervisor_that_ends_while_the_engine_is_imported_ends_it() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listening:
         handoff = Handoff(Settings(model="m"), listening.fileno(), theirs.fileno())
-        threading.Timer(0, ours.close).start()
+        ours.close()
         run = start(handoff.environment(), pass_fds=(listening.fileno(), theirs.fileno()), timeout=60)
     assert run.returncode == -15

@@ -42,6 +42,7 @@ async def test_an_openai_client_understands_it(listening: socket.socket) -> None
     error = caught.value
     assert (error.status_code, error.code, error.type) == (503, "engine_unavailable", "server_error")
     assert int(error.response.headers["retry-after"]) > 0
+    assert error.response.headers["connection"] == "close"
     assert "try again in a few seconds" in error.message
 
 
@@ -85,6 +86,7 @@ async def test_whoever_was_accepted_is_answered_after_the_end(listening: socket.
             assert b" 503 " in await rest(*later)  # accepted in order: so the silent one was, too
             asyncio.get_running_loop().call_soon(silent[1].write, REQUEST)
             answer = asyncio.ensure_future(rest(*silent))
+        assert asyncio.all_tasks() - {answer} == {asyncio.current_task()}
         assert b" 503 " in await answer
 
 

@@ -39,7 +39,6 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "date": Recipe(8, 16, _MIXED),
-    "json": Recipe(16, 32, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
     "words": Recipe(8, 16, _MIXED),
     "sql": Recipe(16, 32, ATTENTION + MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
     "units": Recipe(

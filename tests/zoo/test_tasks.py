@@ -103,9 +103,14 @@ def test_units_state_a_true_equation() -> None:
     assert len(checked) == len(factors)
 
 
-@pytest.mark.parametrize("name", ["json", "home"])
-def test_json_answers_parse(name: str) -> None:
-    assert all(isinstance(json.loads(answer), dict) for answer in expected(name).values())
+def test_home_commands_are_json() -> None:
+    assert all(json.loads(answer).keys() == {"set", "to"} for answer in expected("home").values())
+
+
+def test_names_are_cited_by_last_name_and_initials() -> None:
+    for prompt, answer in expected("name").items():
+        given = prompt.split(": ")[1].removeprefix("Dr. ").removeprefix("Prof. ").split(", ")[0].split(" ")
+        assert answer == f"{given[-1]}, {' '.join(f'{name[0]}.' for name in given[:-1])} ({prompt[-4:]})"
 
 
 def test_sql_uses_the_table_of_the_question() -> None:

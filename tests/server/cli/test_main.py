@@ -68,7 +68,8 @@ def test_output_that_nobody_reads() -> None:
     os.close(reading)
     with os.fdopen(writing, "wb") as nowhere:
         command = [*COMMAND, "serve", "tiny", "--print-config"]
-        run = subprocess.run(command, stdout=nowhere, stderr=subprocess.PIPE, check=False)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        run = subprocess.run(command, stdout=nowhere, stderr=subprocess.PIPE, check=False, env=buffered)
     assert (run.returncode, run.stderr) == (141, b"")
 
 

@@ -21,7 +21,7 @@ def test_options_are_flags(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_command_without_such_options_has_settings_too(home: Path) -> None:
     (home / "c.yaml").write_text("adapters: s3://bucket/store\n")
-    settings = configured(parse("adapters list --config c.yaml".split()).options).settings
+    settings = configured(parse(["adapters", "list", "--config", "c.yaml"]).options).settings
     assert settings.adapters == "s3://bucket/store"
 
 

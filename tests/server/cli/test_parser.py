@@ -1,6 +1,7 @@
 """The arguments of every command."""
 
 import importlib
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def test_flags_are_settings() -> None:
     assert {name: str(getattr(options, name)) for name in names} == {
         name: "9.0" if name.endswith("timeout") else "9" for name in names
     }
+
+
+def test_the_defaults_in_the_help_are_the_settings() -> None:
+    told = {flag: re.search(r"\[(.+)\]$", help) for flag, (_, _, help) in SETTINGS.items() if flag != "--max-lora-rank"}
+    for flag, default in told.items():
+        if default is not None:
+            field = Settings.model_fields[flag.removeprefix("--").replace("-", "_")]
+            assert SETTINGS[flag][0](default[1]) == field.default
 
 
 def test_what_follows_the_dashes_is_for_vllm() -> None:

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from loraloom.adapters.errors import AdapterNotFound
 from loraloom.adapters.store import Store
 from loraloom.server.errors import EngineUnavailable
-from loraloom.server.gate.exchange import Message
+from loraloom.server.gate.exchange import Exchange, Message
 from loraloom.server.gate.gate import FOREIGN_SELECTORS, Gate, GateMiddleware
 from tests.server.conftest import BASE, CAPACITY, BuildGate, Publish
 from tests.server.fakes import FakeEngine
@@ -151,6 +152,11 @@ class Connection:
         self.incoming.put_nowait({"type": "http.disconnect"})
         await settled()
 
+    async def ended(self) -> None:
+        """Wait until the application is done with it; raises what that raises."""
+        async with asyncio.timeout(30):
+            await self.task
+
     @property
     def text(self) -> str:
         return b"".join(message.get("body", b"") for message in self.sent).decode()
@@ -284,7 +290,7 @@ async def test_an_undeclared_length_over_the_limit(model: Model, build_gate: Bui
     connection = Connection(application(model, build_gate(max_body_bytes=1024)))
     for _ in range(2):
         await connection.give(b" " * 600, more=True)
-    await connection.task
+    await connection.ended()
     assert connection.sent[0]["status"] == 413
     assert model.seen == []
 
@@ -303,7 +309,7 @@ async def test_an_upload_is_counted_and_never_gathered(model: Model, build_gate:
         await connection.give(b"x" * 1000, more=True)
         assert len(model.seen) == number
     await connection.give(b"x" * 1000, more=True)
-    await connection.task
+    await connection.ended()
     assert connection.sent[0]["status"] == 413
 
 
@@ -335,7 +341,7 @@ async def test_an_error_after_the_answer_has_begun_ends_the_connection(
     await until(lambda: connection.text == "begun ")
     model.parts.put_nowait("fail")
     with pytest.raises(RuntimeError, match="a secret"):
-        await connection.task
+        await connection.ended()
     assert [message["type"] for message in connection.sent].count("http.response.start") == 1
     assert connection.text == "begun "
     assert gate.leases.in_flight("sql@1") == 0
@@ -356,10 +362,11 @@ async def test_requests_that_wait_for_a_dead_engine_are_ended(
         await until(lambda: connection.text == "begun ")
     engine.dead = True
     assert gate.running.interrupt() == 1
-    await asyncio.wait([connection.task])
+    await asyncio.wait([connection.task], timeout=30)
     assert connection.sent[0]["status"] == (200 if begun else 503)
     assert isinstance(connection.task.exception(), EngineUnavailable if begun else type(None))
     assert gate.running.interrupt() == 0
+    assert connection.task.cancelling() == 0
     engine.stuck.clear()
     engine.go.set()
     await settled()
@@ -383,6 +390,18 @@ async def test_an_engine_that_dies_at_work_is_told_as_that(client: httpx.AsyncCl
 
 async def test_what_is_wrong_with_a_request_is_told_also_when_the_engine_dies(client: httpx.AsyncClient) -> None:
     assert (await client.post(CHAT, json={"kill": True, "answer": 400})).status_code == 400
+
+
+async def test_a_refusal_is_no_matter_of_the_engine(gate: Gate, engine: FakeEngine) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        engine.dead = True
+        raise AdapterNotFound("sql")
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError("nothing is received or sent")
+
+    with pytest.raises(AdapterNotFound):
+        await gate.report_a_dead_engine(Exchange({}, unused, unused), refuse)
 
 
 @pytest.mark.parametrize("status", [400, 500, 503])
@@ -424,7 +443,7 @@ async def test_a_lease_is_held_until_a_stream_has_been_sent(
     await until(lambda: connection.text == "one two ")
     assert gate.leases.in_flight("sql@1") == 1
     model.parts.put_nowait(None)
-    await connection.task
+    await connection.ended()
     assert gate.leases.in_flight("sql@1") == 0
     assert connection.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -439,7 +458,7 @@ async def test_a_lease_is_released_when_the_client_leaves_in_the_middle(
     model.parts.put_nowait("one ")
     await until(lambda: connection.text == "one ")
     await connection.leave()
-    await connection.task
+    await connection.ended()
     assert gate.leases.in_flight("sql@1") == 0
     assert connection.text == "one "
 
@@ -453,7 +472,7 @@ async def test_a_cancelled_request_releases_its_lease(
     await until(lambda: gate.leases.in_flight("sql@1") == 1)
     connection.task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await connection.task
+        await connection.ended()
     assert gate.leases.in_flight("sql@1") == 0
 
 
@@ -464,7 +483,7 @@ async def test_a_client_that_leaves_before_its_body_has_arrived_gets_no_answer(
     connection = Connection(app, path)
     await connection.give(b'{"model":', more=True)
     await connection.leave()
-    await connection.task
+    await connection.ended()
     assert connection.sent == []
     assert caplog.text == ""
 
@@ -485,7 +504,7 @@ async def test_who_waits_for_a_place_in_vain_may_come_again(
     assert reply.headers["retry-after"] == "1"
     for connection in holding:
         await connection.leave()
-        await connection.task
+        await connection.ended()
 
 
 async def test_many_requests_for_more_adapters_than_there_is_room_for(

@@ -339,6 +339,7 @@ async def test_a_client_that_leaves_while_the_engine_loads(
 async def test_loading_that_fails_after_every_client_has_left(
     leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
 ) -> None:
+    await (await request_for("a@1")).end()
     engine.stuck.add("x@1")
     engine.refused.add("x@1")
     await (await request_for("x@1")).leave()
@@ -347,7 +348,8 @@ async def test_loading_that_fails_after_every_client_has_left(
     await settled()
     engine.refused.clear()
     async with leases.hold("x@1", digest_of("x")):
-        assert engine.loads == ["x@1", "x@1"]
+        assert engine.loads == ["a@1", "x@1", "x@1"]
+        assert engine.held == {"a@1", "x@1"}
 
 
 async def test_a_removed_adapter_goes_at_once_when_idle(leases: Leases, engine: FakeEngine, blobs: Blobs) -> None:

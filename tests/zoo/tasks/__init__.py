@@ -1,9 +1,9 @@
 """Every task by its name."""
 
 from ..task import Task
+from .dates import DATE
 from .intents import HOME, SQL, TOPIC
-from .moments import DATE
+from .names import NAME
 from .quantities import MONEY, UNITS, WORDS
-from .records import JSON, NAME
 
-TASKS: dict[str, Task] = {task.name: task for task in (DATE, HOME, JSON, MONEY, NAME, SQL, TOPIC, UNITS, WORDS)}
+TASKS: dict[str, Task] = {task.name: task for task in (DATE, HOME, MONEY, NAME, SQL, TOPIC, UNITS, WORDS)}
