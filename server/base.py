@@ -4,8 +4,8 @@ import threading
 
 from loraloom.adapters.base import BaseFingerprint, check_fits
 from loraloom.adapters.errors import BaseMismatch
-from loraloom.adapters.records import VersionRecord
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.records import VersionRecord
 
 
 class ServedBase:

@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 from loraloom.adapters.errors import InvalidBase
 from loraloom.adapters.names import check_name, parse_adapter
-from loraloom.adapters.records import VersionRecord
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.cli.options import configured
 from loraloom.server.store import open_store
 

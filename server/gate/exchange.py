@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
 
-from loraloom.adapters.records import VersionRecord
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.gate.paths import Route
 
 Scope = MutableMapping[str, Any]

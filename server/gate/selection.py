@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from loraloom.adapters.names import Adapter, Selection, parse, selection_from_json
-from loraloom.adapters.records import VersionRecord
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice
 

@@ -12,8 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
 
 from loraloom.adapters.names import check_name
-from loraloom.adapters.records import Published, VersionRecord
 from loraloom.adapters.sources import fetched
+from loraloom.adapters.store.records import Published, VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
 from loraloom.server.gate.gate import Gate
 from loraloom.server.routes.gated import Gated, GatedRoute, first_problem

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from loraloom.adapters.errors import AdapterNotFound, DamagedBlob, InvalidAdapter
 from loraloom.adapters.names import parse_adapter
-from loraloom.adapters.records import VersionRecord
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.errors import RankTooHigh
 from loraloom.server.gate.gate import Gate
 from loraloom.server.routes.gated import Gated, GatedRoute

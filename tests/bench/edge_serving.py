@@ -27,7 +27,7 @@ from tests.bench.outcome import Outcome, Table
 from tests.bench.registry import Benchmark
 from tests.bench.servers import LORALOOM, VLLM, Server, Start, free_port, started
 
-ROUNDS = 10
+ROUNDS = 12
 CLIENTS = 8
 TOKENS = 12
 """Of each answer."""
@@ -75,7 +75,7 @@ def _body(model: str, prompt: str) -> Body:
 def run(folder: Path) -> Outcome:
     """Start both servers, see that they answer alike, load them in turns."""
     model, adapters = prepare(), demo_adapters()[:SLOTS]
-    mixes = (Mix("base", (BASE,), 32), Mix("adapters", tuple(adapter.name for adapter in adapters), 16))
+    mixes = (Mix("base", (BASE,), 24), Mix("adapters", tuple(adapter.name for adapter in adapters), 16))
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         store = _filled(Path(scratch, "store"), model, adapters)
         print("starting LoraLoom and vLLM's own server: two minutes or so", flush=True)

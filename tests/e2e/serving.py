@@ -1,5 +1,6 @@
 """A real server, started as a user would start it, for the length of a test session."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,13 @@ def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vl
         except subprocess.TimeoutExpired:
             process.kill()
             raise AssertionError(f"the server did not end after SIGTERM:\n{server.tail()}") from None
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], patience: float = 60.0) -> None:
+    """Return when a check comes true; fail when it has not within `patience` seconds."""
+    async with asyncio.timeout(patience):
+        while not await check():
+            await asyncio.sleep(0.05)
 
 
 def chat_body(model: str, prompt: str, **further: object) -> dict[str, object]:

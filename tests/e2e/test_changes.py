@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from loraloom.demo.catalog import demo_adapters
-from tests.e2e.serving import Server, chat_body, error_of
+from tests.e2e.serving import Server, chat_body, error_of, eventually
 
 pytestmark = pytest.mark.engine
 
 FIRST, SECOND = demo_adapters()[:2]
-LONG = {"max_tokens": 300, "ignore_eos": True}
+LONG = {"max_tokens": 120, "ignore_eos": True}
 """An answer of some seconds."""
 
 
@@ -89,8 +89,7 @@ def test_a_removal_lets_a_request_in_flight_finish(server: Server, changing: str
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
             undisturbed = await stream(client, body)
             running = asyncio.ensure_future(stream(client, body))
-            while (await in_flight(client, changing, model)) == 0:
-                await asyncio.sleep(0.05)
+            await eventually(lambda: held(client, changing, model))
             removal = await client.delete(f"/v1/adapters/{changing}")
             assert removal.status_code == 200, removal.text
             refused = await client.post("/v1/chat/completions", json=chat_body(model, "hello"))
@@ -101,9 +100,11 @@ def test_a_removal_lets_a_request_in_flight_finish(server: Server, changing: str
     assert refused == 404
 
 
-async def in_flight(client: httpx.AsyncClient, name: str, model: str) -> int:
+async def held(client: httpx.AsyncClient, name: str, model: str, requests: int = 1) -> bool:
+    """Whether at least so many requests hold a version, and the engine has it in memory."""
     versions = (await client.get(f"/v1/adapters/{name}")).json()["versions"]
-    return next(int(version["in_flight"]) for version in versions if version["model"] == model)
+    version = next(version for version in versions if version["model"] == model)
+    return bool(version["in_flight"] >= requests and version["residency"] == "cpu")
 
 
 async def stream(client: httpx.AsyncClient, body: dict[str, object]) -> str:

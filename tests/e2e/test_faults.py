@@ -12,8 +12,8 @@ import pytest
 
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import DemoAdapter, demo_adapters
-from tests.e2e.serving import CPU_TIER, Server, chat_body, error_of
-from tests.e2e.test_changes import LONG, stream
+from tests.e2e.serving import CPU_TIER, Server, chat_body, error_of, eventually
+from tests.e2e.test_changes import LONG, held, stream
 
 pytestmark = pytest.mark.engine
 
@@ -99,8 +99,7 @@ def test_a_blob_deleted_under_a_request_in_flight(server: Server, victim: tuple[
     async def scenario() -> tuple[str, list[int]]:
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
             running = asyncio.ensure_future(stream(client, chat_body(model, VICTIM.examples[0][0], **LONG)))
-            while (await client.get("/v1/adapters/victim")).json()["versions"][-1]["residency"] != "cpu":
-                await asyncio.sleep(0.05)
+            await eventually(lambda: held(client, "victim", model))
             _harm(folder, "deleted")
             crowd = [client.post(CHAT, json=chat_body(a.name, a.examples[0][0])) for a in OTHERS]
             replies = await asyncio.gather(*crowd)
@@ -119,10 +118,9 @@ def test_an_adapter_removed_while_requests_for_it_are_queued(server: Server, vic
 
     async def scenario() -> list[int]:
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
-            body = chat_body(model, VICTIM.examples[0][0], max_tokens=100, ignore_eos=True)
-            queued = [asyncio.ensure_future(client.post(CHAT, json=body)) for _ in range(40)]
-            while (await client.get("/v1/adapters/victim")).json()["versions"][-1]["in_flight"] < 20:
-                await asyncio.sleep(0.05)
+            body = chat_body(model, VICTIM.examples[0][0], max_tokens=60, ignore_eos=True)
+            queued = [asyncio.ensure_future(client.post(CHAT, json=body)) for _ in range(24)]
+            await eventually(lambda: held(client, "victim", model, requests=20))
             assert (await client.delete("/v1/adapters/victim")).status_code == 200
             late = await client.post(CHAT, json=body)
             assert late.status_code == 404

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import pytest
 
 from loraloom.adapters.base import BaseFingerprint
-from loraloom.adapters.blobs import LocalBlobs
-from loraloom.adapters.disk import Disk
-from loraloom.adapters.objects import LocalObjects
-from loraloom.adapters.records import VersionRecord
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.blobs import LocalBlobs
+from loraloom.adapters.store.disk import Disk
+from loraloom.adapters.store.objects import LocalObjects
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.base import ServedBase
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.gate import Gate

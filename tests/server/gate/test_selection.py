@@ -9,8 +9,8 @@ import pytest
 from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.errors import AdapterNotFound, BaseMismatch, InvalidName, VersionNotFound
 from loraloom.adapters.names import parse_adapter
-from loraloom.adapters.records import VersionRecord
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.base import ServedBase
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.adapters.bundles import Bundles, digest_of_files
 from loraloom.adapters.errors import DamagedBlob
-from loraloom.adapters.objects import LocalObjects
+from loraloom.adapters.store.bundles import Bundles, digest_of_files
+from loraloom.adapters.store.objects import LocalObjects
 from tests.adapters.small_adapters import small_adapter
-from tests.adapters.watched_disk import NotingDisk
+from tests.adapters.store.watched_disk import NotingDisk
 
 
 @pytest.fixture

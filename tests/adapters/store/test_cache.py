@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.adapters.cache import CachedBlobs
 from loraloom.adapters.errors import DamagedBlob, StoreError
 from loraloom.adapters.normal import digest_of
-from loraloom.adapters.remote import RemoteObjects
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.cache import CachedBlobs
+from loraloom.adapters.store.remote import RemoteObjects
 from tests.adapters.small_adapters import small_adapter
 
 OpenCache = Callable[[float], CachedBlobs]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loraloom.adapters.errors import DamagedBlob
-from loraloom.adapters.objects import Objects
+from loraloom.adapters.store.objects import Objects
 
 
 def digest_of_files(hashes: Mapping[str, str]) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from loraloom.adapters.journal import Journal
 from loraloom.adapters.names import check_name
-from loraloom.adapters.records import RemovalRecord, TagRecord, VersionRecord
+from loraloom.adapters.store.journal import Journal
+from loraloom.adapters.store.records import RemovalRecord, TagRecord, VersionRecord
 
 
 def folder_of(name: str) -> str:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from loraloom.adapters.listings import Listings, group_of, split_groups, tree_of
+from loraloom.adapters.store.listings import Listings, group_of, split_groups, tree_of
 
 TREE = {"names/sql": ["versions"]}
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Protocol
 
-from loraloom.adapters.bundles import Bundles
 from loraloom.adapters.errors import DamagedBlob
 from loraloom.adapters.normal import FILES
-from loraloom.adapters.objects import LocalObjects
+from loraloom.adapters.store.bundles import Bundles
+from loraloom.adapters.store.objects import LocalObjects
 
 
 class Blobs(Protocol):

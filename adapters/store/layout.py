@@ -4,7 +4,7 @@ import json
 import uuid
 
 from loraloom.adapters.errors import StoreError
-from loraloom.adapters.objects import Objects
+from loraloom.adapters.store.objects import Objects
 
 LAYOUT = 1
 MARK = "store.json"

@@ -12,10 +12,10 @@ from fsspec import AbstractFileSystem  # type: ignore[import-untyped]  # it has 
 from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-from loraloom.adapters.disk import Disk, reporting
 from loraloom.adapters.errors import AdapterError, StoreError
-from loraloom.adapters.listings import Listings, Tree, group_of, split_groups, tree_of
-from loraloom.adapters.stage import Stage, staged
+from loraloom.adapters.store.disk import Disk, reporting
+from loraloom.adapters.store.listings import Listings, Tree, group_of, split_groups, tree_of
+from loraloom.adapters.store.stage import Stage, staged
 
 _REQUESTS_AT_ONCE = 32
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from loraloom.adapters.errors import AdapterNotFound, NameTaken, StoreError, VersionNotFound
-from loraloom.adapters.history import History, folder_of
-from loraloom.adapters.journal import Journal
-from loraloom.adapters.layout import mark
 from loraloom.adapters.names import Adapter, Digest, Tag, Version, check_tag
-from loraloom.adapters.objects import Objects
-from loraloom.adapters.records import Published, Record, RemovalRecord, Removed, TagRecord, VersionRecord
+from loraloom.adapters.store.history import History, folder_of
+from loraloom.adapters.store.journal import Journal
+from loraloom.adapters.store.layout import mark
+from loraloom.adapters.store.objects import Objects
+from loraloom.adapters.store.records import Published, Record, RemovalRecord, Removed, TagRecord, VersionRecord
 
 _ATTEMPTS = 1000
 _NEAREST = 3

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loraloom.adapters.disk import Disk
+from loraloom.adapters.store.disk import Disk
 
 READS = ("list", "read")
 WRITES = tuple(name for name in vars(Disk) if not name.startswith("_") and name not in READS)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import StoreError
-from loraloom.adapters.journal import Journal, record_path
-from loraloom.adapters.objects import LocalObjects
-from loraloom.adapters.records import RemovalRecord, TagRecord, VersionRecord, decode, encode
-from tests.adapters.watched_disk import NotingDisk
+from loraloom.adapters.store.journal import Journal, record_path
+from loraloom.adapters.store.objects import LocalObjects
+from loraloom.adapters.store.records import RemovalRecord, TagRecord, VersionRecord, decode, encode
+from tests.adapters.store.watched_disk import NotingDisk
 
 VERSION = VersionRecord(
     number=4, name="org/sql", digest="0" * 64, original="1" * 64, base=None, base_name="b", rank=8, tags=("latest",)

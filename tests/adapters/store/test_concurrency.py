@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from loraloom.adapters.blobs import LocalBlobs
 from loraloom.adapters.errors import AdapterNotFound
 from loraloom.adapters.names import Adapter, Tag
-from loraloom.adapters.objects import LocalObjects
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.blobs import LocalBlobs
+from loraloom.adapters.store.objects import LocalObjects
 from tests.adapters.small_adapters import small_adapter
-from tests.adapters.watched_disk import NotingDisk
+from tests.adapters.store.watched_disk import NotingDisk
 
 PROCESSES = 8
 TURNS = 4
@@ -46,7 +46,7 @@ def spell_differently(start: Barrier, root: Path, name: str, folder: Path) -> No
 def run_at_once(target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[int | None]:
     """Run the function in a process for each tuple of arguments; returns their exit statuses."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store"])
+    context.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store.store"])
     start = context.Barrier(len(arguments))
     processes = [context.Process(target=_alone, args=(target, start, *each)) for each in arguments]
     for process in processes:

@@ -3,8 +3,8 @@
 import re
 
 from loraloom.adapters.errors import StoreError
-from loraloom.adapters.objects import Objects
-from loraloom.adapters.records import AnyRecord, Record, decode, encode
+from loraloom.adapters.store.objects import Objects
+from loraloom.adapters.store.records import AnyRecord, Record, decode, encode
 
 _FILE = re.compile(r"([0-9]{6,})\.json")
 _MOST_KNOWN = 2**15

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from loraloom.adapters.bundles import Bundles
 from loraloom.adapters.errors import DamagedBlob, StoreError
-from loraloom.adapters.history import History
-from loraloom.adapters.journal import Journal, record_path
-from loraloom.adapters.objects import Objects
-from loraloom.adapters.records import Finding, Record, RemovalRecord, TagRecord, VersionRecord
+from loraloom.adapters.store.bundles import Bundles
+from loraloom.adapters.store.history import History
+from loraloom.adapters.store.journal import Journal, record_path
+from loraloom.adapters.store.objects import Objects
+from loraloom.adapters.store.records import Finding, Record, RemovalRecord, TagRecord, VersionRecord
 
 
 def verify_name(objects: Objects, folder: str) -> list[Finding]:

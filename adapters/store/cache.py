@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loraloom.adapters.disk import Disk, reporting
 from loraloom.adapters.errors import DamagedBlob, InvalidAdapter
 from loraloom.adapters.normal import FILES, digest_of
-from loraloom.adapters.remote import RemoteObjects
-from loraloom.adapters.stage import staged
+from loraloom.adapters.store.disk import Disk, reporting
+from loraloom.adapters.store.remote import RemoteObjects
+from loraloom.adapters.store.stage import staged
 
 _ABANDONED_S = 24 * 3600.0
 

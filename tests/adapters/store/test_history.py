@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import InvalidName
-from loraloom.adapters.history import History, folder_of
-from loraloom.adapters.journal import Journal
-from loraloom.adapters.objects import LocalObjects
-from loraloom.adapters.records import RemovalRecord, TagRecord, VersionRecord
+from loraloom.adapters.store.history import History, folder_of
+from loraloom.adapters.store.journal import Journal
+from loraloom.adapters.store.objects import LocalObjects
+from loraloom.adapters.store.records import RemovalRecord, TagRecord, VersionRecord
 
 FOLDER = "names/sql"
 

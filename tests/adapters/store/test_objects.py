@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import InvalidAdapter, StoreError
-from loraloom.adapters.objects import LocalObjects
-from tests.adapters.watched_disk import FailingDisk, NotingDisk, UnsyncedDisk
+from loraloom.adapters.store.objects import LocalObjects
+from tests.adapters.store.watched_disk import FailingDisk, NotingDisk, UnsyncedDisk
 
 
 @pytest.fixture

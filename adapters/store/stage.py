@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from loraloom.adapters.disk import Disk, reporting
+from loraloom.adapters.store.disk import Disk, reporting
 
 
 class Stage:

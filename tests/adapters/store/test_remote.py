@@ -14,11 +14,11 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
-from loraloom.adapters.cache import CachedBlobs
 from loraloom.adapters.errors import AdapterNotFound, StoreError
 from loraloom.adapters.names import Adapter
-from loraloom.adapters.remote import RemoteObjects
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.cache import CachedBlobs
+from loraloom.adapters.store.remote import RemoteObjects
 from tests.adapters.small_adapters import small_adapter
 
 

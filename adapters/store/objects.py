@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from loraloom.adapters.disk import Disk, reporting, store_error
-from loraloom.adapters.stage import Stage, staged
+from loraloom.adapters.store.disk import Disk, reporting, store_error
+from loraloom.adapters.store.stage import Stage, staged
 
 T = TypeVar("T")
 

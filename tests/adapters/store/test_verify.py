@@ -6,8 +6,8 @@ import pytest
 
 from loraloom.adapters.errors import DamagedBlob, StoreError
 from loraloom.adapters.names import Adapter
-from loraloom.adapters.records import VersionRecord
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.records import VersionRecord
 from tests.adapters.small_adapters import small_adapter
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from loraloom.adapters.blobs import LocalBlobs
-from loraloom.adapters.disk import Disk
 from loraloom.adapters.errors import StoreError
-from loraloom.adapters.objects import LocalObjects
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.blobs import LocalBlobs
+from loraloom.adapters.store.disk import Disk
+from loraloom.adapters.store.objects import LocalObjects
 from tests.adapters.small_adapters import small_adapter
-from tests.adapters.watched_disk import DIED, DyingDisk, FailingDisk, NotingDisk, UnsyncedDisk
+from tests.adapters.store.watched_disk import DIED, DyingDisk, FailingDisk, NotingDisk, UnsyncedDisk
 
 Given = list[Path]
 State = dict[str, Any]
@@ -144,7 +144,7 @@ def copies(old: Path) -> Iterator[tuple[int, Path]]:
 def clean_processes() -> ForkServerContext:
     """Processes without threads, which may fork; they have imported what their children need."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store"])
+    context.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store.store"])
     return context
 
 

@@ -17,18 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loraloom.adapters.base import BaseFingerprint, check_fits
-from loraloom.adapters.blobs import Blobs, LocalBlobs
-from loraloom.adapters.bundles import Bundles
 from loraloom.adapters.errors import DamagedBlob, InvalidAdapter, StoreError
-from loraloom.adapters.layout import has_mark
 from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest, read_manifest
 from loraloom.adapters.names import Adapter, check_tag
 from loraloom.adapters.normal import normalise
-from loraloom.adapters.objects import LocalObjects, Objects
-from loraloom.adapters.records import Finding, Published, Removed, TagRecord, VersionRecord
-from loraloom.adapters.registry import Registry
-from loraloom.adapters.stage import Stage
-from loraloom.adapters.verify import find_garbage, verify_name
+from loraloom.adapters.store.blobs import Blobs, LocalBlobs
+from loraloom.adapters.store.bundles import Bundles
+from loraloom.adapters.store.layout import has_mark
+from loraloom.adapters.store.objects import LocalObjects, Objects
+from loraloom.adapters.store.records import Finding, Published, Removed, TagRecord, VersionRecord
+from loraloom.adapters.store.registry import Registry
+from loraloom.adapters.store.stage import Stage
+from loraloom.adapters.store.verify import find_garbage, verify_name
 
 _GIVEN_FILES = (CONFIG_FILE, WEIGHTS_FILE, "README.md")
 
@@ -84,8 +84,8 @@ class Store:
 
     @classmethod
     def _open_remote(cls, url: str, cache: Path, cache_bytes: int, create: bool) -> "Store":
-        from loraloom.adapters.cache import CachedBlobs
-        from loraloom.adapters.remote import RemoteObjects
+        from loraloom.adapters.store.cache import CachedBlobs
+        from loraloom.adapters.store.remote import RemoteObjects
 
         objects = RemoteObjects(url, cache)
         if not has_mark(objects) and not create:
