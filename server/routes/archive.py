@@ -39,6 +39,7 @@ def unpack(archive: IO[bytes], limit: int, take: Callable[[str, IO[bytes]], None
                 content = members.extractfile(member)
                 if content is not None:
                     take(Path(member.name).name, content)
+        bounded.finish()
     except (tarfile.TarError, RecursionError) as error:
         raise InvalidBody(f"the archive cannot be read: {error}") from error
 
@@ -78,11 +79,17 @@ class _Bounded(io.BufferedIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _LARGEST_READ:
             raise InvalidBody("the archive has a header that is too large")
-        self._check_end(self.tell() + size)
         try:
-            return self._file.read(size)
+            content = self._file.read(size)
         except (OSError, EOFError, zlib.error) as error:
             raise _damaged(error) from error
+        self._check_end(self.tell())
+        return content
+
+    def finish(self) -> None:
+        """Read to the end, where gzip compares its checksum; the members' own end comes before."""
+        while self.read(_LARGEST_READ):
+            pass
 
     def _check_end(self, position: int) -> None:
         if not 0 <= position <= self._limit:

@@ -4,6 +4,7 @@ import gzip
 import io
 import random
 import tarfile
+from contextlib import suppress
 from typing import IO
 
 import pytest
@@ -12,7 +13,8 @@ from loraloom.server.errors import InvalidBody
 from loraloom.server.routes.archive import MEMBERS, unpack
 
 LIMIT = 2**16
-CONTENT = {"a.json": b"{}", "folder/b.bin": bytes(range(256)) * 8, "empty": b""}
+LETTERS = bytes(random.Random(0).choices(range(64), k=LIMIT // 2))
+CONTENT = {"a.json": b"{}", "folder/b.bin": LETTERS, "empty": b""}
 
 
 def tar(files: dict[str, bytes]) -> bytes:
@@ -28,19 +30,47 @@ def tar(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+class Watched(io.BytesIO):
+    """A file that notes how far and how much at a time is read, whatever comes of it."""
+
+    furthest = 0
+    largest = 0
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self.furthest = max(self.furthest, offset)
+        return super().seek(offset, whence)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.largest = max(self.largest, len(self.getbuffer()) if size is None or size < 0 else size)
+        return super().read(size)
+
+
 def unpacked(raw: bytes, limit: int = LIMIT) -> list[tuple[str, bytes]]:
-    taken = []
+    """The files of an archive, after a look at whether the limits were kept, also where it was refused."""
+    taken: list[tuple[str, bytes]] = []
+    passed: list[int] = []
+    file = Watched(raw)
 
     def take(name: str, content: IO[bytes]) -> None:
-        taken.append((name, content.read()))
+        pieces = []
+        while piece := content.read(512):
+            pieces.append(piece)
+            passed.append(len(piece))
+        taken.append((name, b"".join(pieces)))
 
-    unpack(io.BytesIO(raw), limit, take)
+    try:
+        unpack(file, limit, take)
+    finally:
+        assert sum(passed) <= limit
+        if raw[:2] != b"\x1f\x8b":
+            assert file.furthest <= limit
+            assert file.largest <= 2**20
     return taken
 
 
 @pytest.mark.parametrize("pack", [lambda raw: raw, gzip.compress], ids=["tar", "tar.gz"])
 def test_files_come_by_their_names_without_folders(pack: type[bytes]) -> None:
-    assert unpacked(pack(tar(CONTENT))) == [("a.json", b"{}"), ("b.bin", CONTENT["folder/b.bin"]), ("empty", b"")]
+    assert unpacked(pack(tar(CONTENT))) == [("a.json", b"{}"), ("b.bin", LETTERS), ("empty", b"")]
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -65,10 +95,52 @@ def test_more_than_the_limit(limit: int) -> None:
         unpacked(gzip.compress(tar({"a": b"\0" * 3000})), limit)
 
 
+@pytest.mark.parametrize("zipped", [False, True], ids=["tar", "tar.gz"])
+@pytest.mark.parametrize("size", [-512, 2**20, 2**40])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE])
+def test_a_header_that_says_more_than_there_is(kind: bytes, size: int, zipped: bool) -> None:
+    member = tarfile.TarInfo("a")
+    member.type, member.size = kind, size
+    raw = member.tobuf(tarfile.GNU_FORMAT) + tar(CONTENT)
+    with pytest.raises(InvalidBody):
+        unpacked(gzip.compress(raw) if zipped else raw)
+
+
+def test_a_file_that_nobody_wants_is_skipped_within_the_limit() -> None:
+    member = tarfile.TarInfo("unwanted")
+    member.size = 2**40
+    file = Watched(member.tobuf(tarfile.GNU_FORMAT) + tar(CONTENT))
+    with pytest.raises(InvalidBody, match="more than 65536 bytes"):
+        unpack(file, LIMIT, lambda name, content: None)
+    assert file.furthest <= LIMIT
+
+
+def test_a_file_of_less_than_nothing() -> None:
+    """Its end lies before its beginning, so that it would be read for ever."""
+    member = tarfile.TarInfo("a")
+    member.size = -512
+    with pytest.raises(InvalidBody, match="regular files"):
+        unpacked(member.tobuf(tarfile.GNU_FORMAT) + tar(CONTENT))
+
+
 def test_members_up_to_a_number() -> None:
     assert len(unpacked(tar({str(n): b"" for n in range(MEMBERS - 1)}), 2**20)) == MEMBERS - 1
     with pytest.raises(InvalidBody, match="more than 1000 members"):
         unpacked(tar({str(n): b"" for n in range(MEMBERS)}), 2**20)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("fill", [b"\xff" * 64, b"\0" * 64, b"\x06" * 200], ids=["ones", "zeros", "sixes"])
+@pytest.mark.parametrize("padding", [0, 30_000])
+def test_damage_that_only_gzip_can_tell(place: float, fill: bytes, padding: int) -> None:
+    """Its checksum is at the very end, after everything that is of interest."""
+    raw = bytearray(gzip.compress(tar(CONTENT) + b"\0" * padding))
+    start = int(place * len(raw))
+    raw[start : start + len(fill)] = fill
+    with pytest.raises(InvalidBody):
+        unpacked(bytes(raw), 2 * LIMIT)
+    with pytest.raises(InvalidBody):
+        unpack(io.BytesIO(raw), 2 * LIMIT, lambda name, content: None)
 
 
 def test_a_sparse_file() -> None:
@@ -92,11 +164,10 @@ def test_no_mutilation_does_harm(seed: int, zipped: bool) -> None:
         del raw[chance.randrange(len(raw)) :]
     if not zipped:
         _mend_checksums(raw)
-    try:
-        taken = unpacked(bytes(raw))
-    except InvalidBody:
-        return
-    assert sum(len(content) for _, content in taken) <= LIMIT
+    with suppress(InvalidBody):
+        unpacked(bytes(raw))
+    with suppress(InvalidBody):
+        unpack(io.BytesIO(raw), LIMIT, lambda name, content: None)
 
 
 def _mend_checksums(raw: bytearray) -> None:
