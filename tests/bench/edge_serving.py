@@ -29,6 +29,8 @@ from tests.bench.servers import LORALOOM, VLLM, Server, Start, free_port, starte
 
 ROUNDS = 12
 CLIENTS = 8
+REQUESTS = 2 * CLIENTS
+"""Of one round: few, so that both servers of a pair meet the same moment of the machine."""
 TOKENS = 12
 """Of each answer."""
 SLOTS = 4
@@ -75,7 +77,7 @@ def _body(model: str, prompt: str) -> Body:
 def run(folder: Path) -> Outcome:
     """Start both servers, see that they answer alike, load them in turns."""
     model, adapters = prepare(), demo_adapters()[:SLOTS]
-    mixes = (Mix("base", (BASE,), 24), Mix("adapters", tuple(adapter.name for adapter in adapters), 16))
+    mixes = (Mix("base", (BASE,), REQUESTS), Mix("adapters", tuple(adapter.name for adapter in adapters), REQUESTS))
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         store = _filled(Path(scratch, "store"), model, adapters)
         print("starting LoraLoom and vLLM's own server: two minutes or so", flush=True)
