@@ -148,9 +148,9 @@ def _ready(url: str) -> bool:
 
 
 def questions(adapters: Sequence[DemoAdapter]) -> list[Row]:
-    """One request to the plain base, and one to each adapter."""
+    """One request to the plain base, and one to each adapter, of those that it was not trained on."""
     plain = Row(NAME, *BASE_QUESTION)
-    return [plain, *(Row(a.name, *a.examples[0]) for a in adapters)]
+    return [plain, *(Row(adapter.name, *adapter.examples[1]) for adapter in adapters)]
 
 
 async def ask(url: str, rows: Sequence[Row]) -> list[Row]:

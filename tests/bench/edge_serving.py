@@ -37,7 +37,7 @@ SLOTS = 4
 """Adapters of the load, and in one batch."""
 BASE = "smollm2"
 OURS, THEIRS = "loraloom", "vllm"
-ENGINE = (*("--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "16", "--no-enable-prefix-caching"),)
+ENGINE = ("--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "16", "--no-enable-prefix-caching")
 LORA = ("--max-loras", str(SLOTS), "--max-cpu-loras", str(2 * SLOTS), "--max-lora-rank", "16")
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
 BEGINNINGS = (
@@ -56,17 +56,15 @@ class Mix:
     Attributes:
         about: its name in the results.
         models: what the requests choose in turn.
-        count: requests in one round.
     """
 
     about: str
     models: tuple[str, ...]
-    count: int
 
     @property
     def bodies(self) -> list[Body]:
         """The requests of one round."""
-        return [_body(model, text) for model, text in islice(zip(cycle(self.models), cycle(BEGINNINGS)), self.count)]
+        return [_body(model, text) for model, text in islice(zip(cycle(self.models), cycle(BEGINNINGS)), REQUESTS)]
 
 
 def _body(model: str, prompt: str) -> Body:
@@ -77,7 +75,7 @@ def _body(model: str, prompt: str) -> Body:
 def run(folder: Path) -> Outcome:
     """Start both servers, see that they answer alike, load them in turns."""
     model, adapters = prepare(), demo_adapters()[:SLOTS]
-    mixes = (Mix("base", (BASE,), REQUESTS), Mix("adapters", tuple(adapter.name for adapter in adapters), REQUESTS))
+    mixes = (Mix("base", (BASE,)), Mix("adapters", tuple(adapter.name for adapter in adapters)))
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         store = _filled(Path(scratch, "store"), model, adapters)
         print("starting LoraLoom and vLLM's own server: two minutes or so", flush=True)
@@ -172,7 +170,7 @@ def _outcome(loads: Loads, mixes: Sequence[Mix]) -> Outcome:
         parameters={
             "clients": CLIENTS,
             "tokens_per_answer": TOKENS,
-            "requests_per_round": {mix.about: mix.count for mix in mixes},
+            "requests_per_round": REQUESTS,
             "models": {mix.about: mix.models for mix in mixes},
             "engine": [*LORA, *ENGINE],
             "environment": ENVIRONMENT,

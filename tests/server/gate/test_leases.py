@@ -1,151 +1,20 @@
-"""Leases against an engine that notes every fault: the rules one by one, then all at once under random schedules."""
+"""Leases, rule by rule, against an engine that notes every fault."""
 
 import asyncio
-import gc
-import random
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loraloom.adapters.errors import DamagedBlob
 from loraloom.server.errors import TooManyAdapters
 from loraloom.server.gate.leases import Leases
+from tests.server.conftest import CAPACITY
 from tests.server.fakes import FakeEngine
+from tests.server.gate.conftest import BuildLeases, RequestFor
+from tests.server.gate.leasing import Blobs, digest_of, settled
 
-CAPACITY = 3
-A_LONG_TIME = 60.0
-
-
-class Blobs:
-    """Directories that count who uses them."""
-
-    def __init__(self) -> None:
-        self.acquired: Counter[str] = Counter()
-        self.damaged: set[str] = set()
-
-    def acquire(self, digest: str) -> Path:
-        if digest in self.damaged:
-            raise DamagedBlob(digest, "its bytes have changed")
-        self.acquired[digest] += 1
-        return Path("/blobs") / digest
-
-    def release(self, digest: str) -> None:
-        assert self.acquired[digest] > 0, f"{digest} is released once too often"
-        self.acquired[digest] -= 1
-
-    def in_use(self) -> set[str]:
-        return set(+self.acquired)
-
-
-class InlineExecutor(ThreadPoolExecutor):
-    """Runs at once what is meant for a thread, so that a schedule depends on its seed alone."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-@pytest.fixture(autouse=True)
-async def complaints() -> AsyncIterator[list[dict[str, Any]]]:
-    """What asyncio reports of tasks and their errors: nothing, at the end of every test."""
-    loop = asyncio.get_running_loop()
-    reported: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _, context: reported.append(context))
-    loop.set_default_executor(InlineExecutor())
-    gc.freeze()  # so that only the test's own objects are looked through at its end
-    yield reported
-    await settled()
-    gc.collect()
-    gc.unfreeze()
-    assert reported == []
-
-
-@pytest.fixture
-def blobs() -> Blobs:
-    return Blobs()
-
-
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    fake = FakeEngine(CAPACITY)
-    yield fake
-    assert fake.faults == []
-
-
-@pytest.fixture
-def build(engine: FakeEngine, blobs: Blobs) -> Callable[..., Leases]:
-    def leases(patience: float = A_LONG_TIME) -> Leases:
-        made = Leases(engine, blobs, CAPACITY, patience)
-        engine.directory = made.directory
-        return made
-
-    return leases
-
-
-@pytest.fixture
-def leases(build: Callable[..., Leases]) -> Leases:
-    return build()
-
-
-async def settled() -> None:
-    """Let everything run that can run without new events."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-class Request:
-    """A request that holds an adapter until it is told to end."""
-
-    def __init__(self, leases: Leases, engine: FakeEngine, name: str) -> None:
-        self.entered = False
-        self.folder: Path | None = None
-        self._end = asyncio.Event()
-        self.task = asyncio.ensure_future(self._run(leases, engine, name))
-
-    async def _run(self, leases: Leases, engine: FakeEngine, name: str) -> None:
-        async with leases.hold(name, digest_of(name)) as self.folder:
-            self.entered = True
-            with engine.using(name):
-                await self._end.wait()
-
-    async def end(self) -> None:
-        self._end.set()
-        await self.task
-        await settled()
-
-    async def leave(self) -> None:
-        """As when the client leaves."""
-        self.task.cancel()
-        await asyncio.wait([self.task])
-        await settled()
-
-
-def digest_of(name: str) -> str:
-    return name[0] * 64
-
-
-@pytest.fixture
-async def request_for(leases: Leases, engine: FakeEngine) -> AsyncIterator[Callable[..., Any]]:
-    """A callable `await request_for(name) -> Request`, after everything has come to rest."""
-    made: list[Request] = []
-
-    async def start(name: str) -> Request:
-        made.append(Request(leases, engine, name))
-        await settled()
-        return made[-1]
-
-    yield start
-    for request in made:
-        await request.leave()
+pytestmark = pytest.mark.usefixtures("complaints")
 
 
 async def test_a_lease_gives_the_directory_of_an_adapter_that_the_engine_holds(
@@ -177,7 +46,7 @@ async def test_nothing_is_known_of_other_names(leases: Leases) -> None:
 
 
 async def test_requests_for_one_adapter_load_it_once(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     engine.stuck.add("a@1")
     first, second, third = [await request_for("a@1") for _ in range(3)]
@@ -193,7 +62,7 @@ async def test_requests_for_one_adapter_load_it_once(
 
 
 async def test_the_resolver_knows_the_directory_while_the_engine_loads(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     engine.stuck.add("a@1")
     await request_for("a@1")
@@ -202,7 +71,7 @@ async def test_the_resolver_knows_the_directory_while_the_engine_loads(
     engine.go.set()
 
 
-async def test_at_most_capacity_adapters_are_in_flight(request_for: Callable[..., Any]) -> None:
+async def test_at_most_capacity_adapters_are_in_flight(request_for: RequestFor) -> None:
     held = [await request_for(f"{letter}@1") for letter in "abc"]
     waiting = await request_for("d@1")
     assert all(request.entered for request in held)
@@ -211,7 +80,7 @@ async def test_at_most_capacity_adapters_are_in_flight(request_for: Callable[...
     assert waiting.entered
 
 
-async def test_new_adapters_are_let_in_in_the_order_of_their_arrival(request_for: Callable[..., Any]) -> None:
+async def test_new_adapters_are_let_in_in_the_order_of_their_arrival(request_for: RequestFor) -> None:
     held = [await request_for(f"{letter}@1") for letter in "abc"]
     waiting = [await request_for(f"{letter}@1") for letter in "defg"]
     for number, request in enumerate(held):
@@ -219,7 +88,7 @@ async def test_new_adapters_are_let_in_in_the_order_of_their_arrival(request_for
         assert [each.entered for each in waiting] == [place <= number for place in range(4)]
 
 
-async def test_a_resident_adapter_is_joined_past_those_that_wait(request_for: Callable[..., Any]) -> None:
+async def test_a_resident_adapter_is_joined_past_those_that_wait(request_for: RequestFor) -> None:
     for letter in "abc":
         await request_for(f"{letter}@1")
     waiting = await request_for("d@1")
@@ -228,9 +97,7 @@ async def test_a_resident_adapter_is_joined_past_those_that_wait(request_for: Ca
     assert not waiting.entered
 
 
-async def test_two_that_wait_for_one_adapter_enter_together(
-    engine: FakeEngine, request_for: Callable[..., Any]
-) -> None:
+async def test_two_that_wait_for_one_adapter_enter_together(engine: FakeEngine, request_for: RequestFor) -> None:
     held = [await request_for(f"{letter}@1") for letter in "abc"]
     waiting = [await request_for("d@1") for _ in range(2)]
     await held[0].end()
@@ -239,7 +106,7 @@ async def test_two_that_wait_for_one_adapter_enter_together(
 
 
 async def test_the_least_recently_used_idle_adapter_goes(
-    engine: FakeEngine, request_for: Callable[..., Any], blobs: Blobs
+    engine: FakeEngine, request_for: RequestFor, blobs: Blobs
 ) -> None:
     for letter in "abca":
         await (await request_for(f"{letter}@1")).end()
@@ -249,7 +116,7 @@ async def test_the_least_recently_used_idle_adapter_goes(
     assert blobs.in_use() == {digest_of(letter) for letter in "acd"}
 
 
-async def test_an_adapter_in_flight_never_goes(engine: FakeEngine, request_for: Callable[..., Any]) -> None:
+async def test_an_adapter_in_flight_never_goes(engine: FakeEngine, request_for: RequestFor) -> None:
     await request_for("a@1")
     for letter in "bcdef":
         await (await request_for(f"{letter}@1")).end()
@@ -257,8 +124,8 @@ async def test_an_adapter_in_flight_never_goes(engine: FakeEngine, request_for: 
     assert "a@1" not in engine.unloads
 
 
-async def test_who_waits_too_long_is_told(build: Callable[..., Leases], engine: FakeEngine) -> None:
-    leases = build(patience=0.01)
+async def test_who_waits_too_long_is_told(build_leases: BuildLeases, engine: FakeEngine) -> None:
+    leases = build_leases(patience=0.01)
     async with AsyncExitStack() as held:
         for letter in "abc":
             await held.enter_async_context(leases.hold(f"{letter}@1", digest_of(letter)))
@@ -270,7 +137,7 @@ async def test_who_waits_too_long_is_told(build: Callable[..., Leases], engine: 
 
 
 async def test_a_damaged_adapter_is_an_error_of_its_own_requests(
-    leases: Leases, engine: FakeEngine, blobs: Blobs, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, blobs: Blobs, request_for: RequestFor
 ) -> None:
     held = [await request_for(f"{letter}@1") for letter in "ab"]
     blobs.damaged.add(digest_of("x"))
@@ -295,7 +162,7 @@ async def test_a_repaired_adapter_is_let_in(leases: Leases, blobs: Blobs) -> Non
 
 
 async def test_what_the_engine_refuses_gives_its_place_back(
-    leases: Leases, engine: FakeEngine, blobs: Blobs, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, blobs: Blobs, request_for: RequestFor
 ) -> None:
     engine.refused.add("x@1")
     for _ in range(CAPACITY + 1):
@@ -308,7 +175,7 @@ async def test_what_the_engine_refuses_gives_its_place_back(
 
 
 async def test_every_waiter_for_a_refused_adapter_is_told(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     engine.refused.add("x@1")
     engine.stuck.add("x@1")
@@ -321,7 +188,7 @@ async def test_every_waiter_for_a_refused_adapter_is_told(
 
 
 async def test_a_client_that_leaves_while_the_engine_loads(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     """The engine loads to the end all the same, so the place stays taken and the next request finds it there."""
     engine.stuck.add("a@1")
@@ -337,7 +204,7 @@ async def test_a_client_that_leaves_while_the_engine_loads(
 
 
 async def test_loading_that_fails_after_every_client_has_left(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     await (await request_for("a@1")).end()
     engine.stuck.add("x@1")
@@ -363,7 +230,7 @@ async def test_a_removed_adapter_goes_at_once_when_idle(leases: Leases, engine: 
 
 
 async def test_a_removed_adapter_goes_after_its_last_request(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     first, second = await request_for("a@1"), await request_for("a@1")
     await leases.retire("a@1")
@@ -375,7 +242,7 @@ async def test_a_removed_adapter_goes_after_its_last_request(
 
 
 async def test_an_adapter_removed_while_the_engine_loads_it(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     engine.stuck.add("a@1")
     request = await request_for("a@1")
@@ -394,7 +261,7 @@ async def test_removing_what_nobody_has_loaded_does_nothing(leases: Leases, engi
 
 
 async def test_an_adapter_wanted_again_while_it_is_taken_out(
-    leases: Leases, engine: FakeEngine, request_for: Callable[..., Any]
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
 ) -> None:
     await (await request_for("a@1")).end()
     engine.pace = lambda: 20
@@ -424,100 +291,3 @@ async def test_a_failing_unload_is_no_fault_of_who_waits_for_the_place(
     async with leases.hold("d@1", digest_of("d")):
         assert leases.resident("d@1")
     assert "a@1 could not be taken out" in caplog.text
-
-
-NAMES = [f"{letter}@1" for letter in "abcdefgx"]
-
-
-class Storm:
-    """Many requests for few places, each of which may fail or be cancelled anywhere, and removals in between."""
-
-    def __init__(self, leases: Leases, engine: FakeEngine, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.served = 0
-        self._leases = leases
-        self._engine = engine
-        engine.pace = lambda: self.random.randrange(6)
-
-    async def blow(self) -> None:
-        tasks = [asyncio.ensure_future(self._request()) for _ in range(60)]
-        cancelling = asyncio.ensure_future(self._cancel_some(tasks))
-        retiring = asyncio.ensure_future(self._retire_some())
-        await asyncio.wait([*tasks, cancelling, retiring])
-        await settled()
-        errors = [task.exception() for task in tasks if not task.cancelled()]
-        assert {type(error) for error in errors} <= {type(None), KeyError, DamagedBlob, ValueError}
-
-    async def _request(self) -> None:
-        await self._steps(60)
-        name = self.random.choice(NAMES)
-        async with self._leases.hold(name, digest_of(name)) as folder:
-            assert folder == Path("/blobs") / digest_of(name)
-            with self._engine.using(name):
-                await self._steps(8)
-                if self.random.random() < 0.1:
-                    raise KeyError("the request failed")
-                self.served += 1
-
-    async def _cancel_some(self, tasks: list[asyncio.Task[None]]) -> None:
-        for _ in range(40):
-            await self._steps(3)
-            self.random.choice(tasks).cancel()
-
-    async def _retire_some(self) -> None:
-        for _ in range(10):
-            await self._steps(10)
-            await self._leases.retire(self.random.choice(NAMES))
-
-    async def _steps(self, most: int) -> None:
-        for _ in range(self.random.randrange(most)):
-            await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("seed", range(100))
-async def test_no_schedule_leads_the_engine_astray(leases: Leases, engine: FakeEngine, blobs: Blobs, seed: int) -> None:
-    """Requests come, fail and are cancelled anywhere: the engine is fed right, and in the end nothing is leaked."""
-    blobs.damaged.add(digest_of("g"))
-    engine.refused.add("x@1")
-    storm = Storm(leases, engine, seed)
-    async with asyncio.timeout(A_LONG_TIME):
-        await storm.blow()
-    assert storm.served > 0
-    assert {name for name in NAMES if leases.in_flight(name)} == set()
-    assert {name for name in NAMES if leases.resident(name)} == engine.held
-    assert blobs.in_use() == {digest_of(name) for name in engine.held} | places_that_failed(leases)
-    for name in NAMES:
-        await leases.retire(name)
-    assert engine.held == set()
-    assert blobs.in_use() == set()
-
-
-def places_that_failed(leases: Leases) -> set[str]:
-    """Directories of adapters that the engine refused after their clients had left: they go when a place is needed."""
-    return {digest_of(name) for name in NAMES if not leases.resident(name) and leases.directory(name)}
-
-
-@pytest.mark.parametrize("seed", range(20))
-async def test_patience_ends_under_a_storm_too(
-    build: Callable[..., Leases], engine: FakeEngine, blobs: Blobs, seed: int
-) -> None:
-    """Requests whose patience ends at any moment leave nothing behind."""
-    leases = build(patience=1e-4)
-    chance = random.Random(seed)
-    engine.pace = lambda: chance.randrange(6)
-
-    async def one() -> None:
-        name = chance.choice(NAMES)
-        async with leases.hold(name, digest_of(name)):
-            with engine.using(name):
-                for _ in range(chance.randrange(20)):
-                    await asyncio.sleep(0)
-
-    outcomes = await asyncio.gather(*(one() for _ in range(60)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} <= {type(None), TooManyAdapters}
-    await settled()
-    for name in NAMES:
-        assert leases.in_flight(name) == 0
-        await leases.retire(name)
-    assert engine.held == set()
-    assert blobs.in_use() == set()

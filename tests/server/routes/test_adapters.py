@@ -13,7 +13,8 @@ from loraloom.server.gate.gate import Gate
 from tests.adapters.small_adapters import small_adapter
 from tests.server.conftest import BASE, SERVED, Publish
 from tests.server.fakes import FakeEngine
-from tests.server.routes.conftest import Serve, error_of, told, unchanged
+from tests.server.replies import error_of, told
+from tests.server.routes.conftest import Serve, unchanged
 
 ADAPTERS = "/v1/adapters"
 

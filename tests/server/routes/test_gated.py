@@ -10,7 +10,7 @@ from loraloom.server.errors import BodyTooLarge, EngineUnavailable
 from loraloom.server.gate.gate import Gate
 from loraloom.server.routes.gated import Gated, GatedRoute, first_problem
 from tests.server.conftest import BASE
-from tests.server.routes.conftest import error_of, told
+from tests.server.replies import error_of, told
 
 
 class Body(BaseModel):

@@ -10,7 +10,8 @@ from loraloom.adapters.store import Store
 from loraloom.server.gate.gate import Gate
 from tests.server.conftest import BASE
 from tests.server.fakes import FakeEngine
-from tests.server.routes.conftest import Serve, told
+from tests.server.replies import told
+from tests.server.routes.conftest import Serve
 
 
 async def test_ready(client: httpx.AsyncClient) -> None:

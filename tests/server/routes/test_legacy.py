@@ -11,7 +11,8 @@ from loraloom.server.gate.gate import Gate
 from tests.adapters.small_adapters import small_adapter
 from tests.server.conftest import BASE, Publish
 from tests.server.fakes import FakeEngine
-from tests.server.routes.conftest import Serve, told, unchanged
+from tests.server.replies import told
+from tests.server.routes.conftest import Serve, unchanged
 
 LOAD = "/v1/load_lora_adapter"
 UNLOAD = "/v1/unload_lora_adapter"

@@ -11,7 +11,8 @@ from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.store import Store
 from loraloom.server.gate.gate import Gate
 from tests.server.conftest import BASE, SERVED, Publish
-from tests.server.routes.conftest import Serve, told
+from tests.server.replies import told
+from tests.server.routes.conftest import Serve
 
 OTHER_BASE = BaseFingerprint(SERVED.modules, tokenizer="f" * 64)
 TOO_HIGH = 17

@@ -18,7 +18,8 @@ from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from loraloom.adapters.store import Store
 from tests.adapters.small_adapters import MODULE, small_adapter
 from tests.server.conftest import SERVED, Publish
-from tests.server.routes.conftest import Serve, error_of, told, unchanged
+from tests.server.replies import error_of, told
+from tests.server.routes.conftest import Serve, unchanged
 
 ADAPTERS = "/v1/adapters"
 Files = dict[str, bytes]
