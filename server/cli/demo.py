@@ -150,7 +150,7 @@ def _ready(url: str) -> bool:
 def questions(adapters: Sequence[DemoAdapter]) -> list[Row]:
     """One request to the plain base, and one to each adapter, of those that it was not trained on."""
     plain = Row(NAME, *BASE_QUESTION)
-    return [plain, *(Row(adapter.name, *adapter.examples[1]) for adapter in adapters)]
+    return [plain, *(Row(adapter.name, *adapter.examples[0]) for adapter in adapters)]
 
 
 async def ask(url: str, rows: Sequence[Row]) -> list[Row]:
