@@ -77,9 +77,18 @@ def test_an_interrupt_is_status_130() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
         source = f"http://127.0.0.1:{silent.getsockname()[1]}/adapter"
-        process = subprocess.Popen([*COMMAND, "adapters", "add", source, "--name", "sql"], stderr=subprocess.PIPE)
+        command = [*COMMAND, "adapters", "add", source, "--name", "sql"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heed_interrupts)
         connection, _ = silent.accept()
         with connection, process:
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            try:
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
     assert (process.returncode, err) == (130, b"")
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to a test-suite in its background, whose children would ignore Ctrl-C too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
