@@ -31,6 +31,8 @@ ROUNDS = 12
 CLIENTS = 8
 REQUESTS = 2 * CLIENTS
 """Of one round: few, so that both servers of a pair meet the same moment of the machine."""
+SETTLE = 1.5
+"""Seconds before each load: vLLM's processes poll for one second after their last step, and would slow the other."""
 TOKENS = 12
 """Of each answer."""
 SLOTS = 4
@@ -128,6 +130,7 @@ async def measured(servers: Sequence[Server], mixes: Sequence[Mix]) -> Loads:
         for number in range(ROUNDS):
             for mix in mixes:
                 for server, client in turns[:: (1, -1)[number % 2]]:
+                    await asyncio.sleep(SETTLE)
                     loads[mix.about][server.name].append(await closed_loop(client, mix.bodies, CLIENTS))
     return loads
 
