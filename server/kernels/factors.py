@@ -1,23 +1,25 @@
-"""The LoRA factors of each slot, trimmed to the rank that is in use.
+"""The LoRA factors of each slot, trimmed to the rank that is in use and laid out for the kernels.
 
 vLLM pads every slot with zeros to `max_lora_rank`, and fills it with zeros where an adapter leaves a layer
 alone: products with those would be computed for nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from loraloom.server.kernels.native import Table
+
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What a slot adds to some columns of a layer's output: `y[:, columns] += (x @ a) @ b`.
+    """What a slot adds to some columns of a layer's output: `y[:, columns] += (x @ a.T) @ b`.
 
     Attributes:
         columns: the columns of the output.
-        a: (input size, rank), a view of the slot.
-        b: (rank, columns), a view of the slot.
+        a: (rank, input size), contiguous.
+        b: (rank, columns), contiguous.
     """
 
     columns: slice
@@ -26,12 +28,11 @@ class Update:
 
 
 class LayerFactors:
-    """The updates of one layer, by slot; found again after a slot was written.
+    """The updates of one layer, by slot; copied when first asked for, and again after a slot was written.
 
-    Args:
-        a_stacked: for each slice of the output (slots, 1, max rank, input size).
-        b_stacked: for each slice of the output (slots, 1, width, max rank).
-        output_slices: the width of each slice; they lie side by side in the output.
+    Attributes:
+        table: the same for the fused kernel, of the slots that `holds` was asked for.
+        dtype: of the factors.
     """
 
     def __init__(
@@ -39,42 +40,72 @@ class LayerFactors:
         a_stacked: Sequence[torch.Tensor],
         b_stacked: Sequence[torch.Tensor],
         output_slices: Sequence[int],
+        dtype: torch.dtype | None = None,
     ) -> None:
+        """
+        Args:
+            a_stacked: for each slice of the output (slots, 1, max rank, input size).
+            b_stacked: for each slice of the output (slots, 1, width, max rank).
+            output_slices: the width of each slice; they lie side by side in the output.
+            dtype: what the copies are converted to; by default nothing is.
+        """
         self._slices = tuple(zip(_columns(output_slices), a_stacked, b_stacked, strict=True))
+        self._stacked = (*a_stacked, *b_stacked)
         self._versions: list[int] = []
-        self._updates: dict[int, tuple[Update, ...]] = {}
+        self._updates: dict[int, tuple[Update | None, ...]] = {}
+        self.dtype = dtype or a_stacked[0].dtype
+        self.table = Table(len(a_stacked[0]), [columns for columns, _, _ in self._slices])
 
     def refresh(self) -> None:
-        """Forgets what it knows if any A was written since; the slots' B are views and need no look."""
-        versions = [a._version for _, a, _ in self._slices]
+        """Forgets what it knows if any slot was written since."""
+        versions = [stacked._version for stacked in self._stacked]
         if versions != self._versions:
             self._versions = versions
             self._updates.clear()
+            self.table.clear()
 
     def of(self, slot: int) -> tuple[Update, ...]:
         """The slot's updates; none for slices that its adapter leaves alone."""
-        updates = self._updates.get(slot)
-        if updates is None:
-            updates = self._updates[slot] = tuple(self._find(slot))
-        return updates
+        return tuple(update for update in self._pieces(slot) if update is not None)
 
-    def _find(self, slot: int) -> Iterator[Update]:
+    def holds(self, slots: Iterable[int]) -> bool:
+        """Whether any of these slots has updates; `table` has them then."""
+        return any([any(self._pieces(slot)) for slot in slots])
+
+    def _pieces(self, slot: int) -> tuple[Update | None, ...]:
+        pieces = self._updates.get(slot)
+        if pieces is None:
+            pieces = self._updates[slot] = tuple(self._copied(slot))
+            for number, piece in enumerate(pieces):
+                if piece is not None:
+                    self.table.set(slot, number, piece.a, piece.b)
+        return pieces
+
+    def _copied(self, slot: int) -> Iterator[Update | None]:
         for columns, a_stacked, b_stacked in self._slices:
             a = a_stacked[slot, 0]
-            if rank := _rank_in_use(a):
-                b = b_stacked[slot, 0, : columns.stop - columns.start, :rank]
-                yield Update(columns, a[:rank].t(), b.t())
+            rank = _rank_in_use(a)
+            b = b_stacked[slot, 0, : columns.stop - columns.start, :rank]
+            yield Update(columns, self._own(a[:rank]), self._own(b.t())) if rank else None
+
+    def _own(self, factor: torch.Tensor) -> torch.Tensor:
+        return factor.to(self.dtype, copy=True, memory_format=torch.contiguous_format)
 
 
 class SlotFactors:
     """The factors of every layer of a model.
 
     A slot is written in place, which counts up its tensor's version: so a comparison of integers tells in
-    every layer and step whether the ranks found earlier still hold. Tensors made in inference mode do not
-    count: those are looked at every time.
+    every layer and step whether the copies still hold. Tensors made in inference mode do not count: those are
+    copied every time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        """
+        Args:
+            dtype: see `LayerFactors`.
+        """
+        self._dtype = dtype
         # The layer's first tensor is kept beside its factors, so that its id is not given to another tensor.
         self._layers: dict[int, tuple[torch.Tensor, LayerFactors]] = {}
 
@@ -87,10 +118,11 @@ class SlotFactors:
         """The factors of the layer that owns these tensors; for the shapes see `LayerFactors`."""
         key = a_stacked[0]
         if key.is_inference():
-            return LayerFactors(a_stacked, b_stacked, output_slices)
+            return LayerFactors(a_stacked, b_stacked, output_slices, self._dtype)
         known = self._layers.get(id(key))
         if known is None:
-            known = self._layers[id(key)] = (key, LayerFactors(a_stacked, b_stacked, output_slices))
+            layer = LayerFactors(a_stacked, b_stacked, output_slices, self._dtype)
+            known = self._layers[id(key)] = (key, layer)
         known[1].refresh()
         return known[1]
 

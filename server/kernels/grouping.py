@@ -1,11 +1,12 @@
 """Which rows of a step use which adapter slot.
 
-Rows of one slot form a segment, and every layer then does one matrix product a segment. The boundaries are
-Python integers found once a step, so that no layer has to look at the indices again.
+The fused kernel takes each row's slot as it is. Without it, rows of one slot form a segment, and every layer does one
+matrix product a segment. All this is found once a step, so that no layer has to look at the indices again.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -23,19 +24,49 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
-    """The rows of one step, grouped by slot.
+class Segments:
+    """Rows with an adapter, each in exactly one segment; the others are in none.
 
     Attributes:
-        rows: how many rows the step maps, those without an adapter included.
-        segments: the rows that have an adapter; the others are in no segment.
+        segments: of the rows that have an adapter.
         order: None where segments count the rows as they come. Otherwise the (n,) indices of the rows with an
             adapter, sorted by slot, and segments count along it.
     """
 
-    rows: int
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[Segment, ...]
     order: torch.Tensor | None = None
+
+
+class Groups:
+    """The rows of one step, grouped by slot.
+
+    Attributes:
+        slots: (rows,) int64, contiguous: each row's slot, or -1 for none.
+        used: the slots that any row uses, in order.
+    """
+
+    def __init__(self, slots: torch.Tensor) -> None:
+        self.slots = slots.contiguous()
+        self.used: tuple[int, ...] = tuple(slot for slot in sorted(set(self.slots.tolist())) if slot >= 0)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the step maps, those without an adapter included."""
+        return len(self.slots)
+
+    @cached_property
+    def by_slot(self) -> Segments:
+        """The rows with an adapter, in segments.
+
+        Runs of rows that lie together are taken as they are. Where there are many short ones (a decode step whose
+        requests alternate between adapters), sorting the rows once and moving them in every layer is cheaper.
+        """
+        runs = tuple(_runs(self.slots))
+        rows = sum(run.stop - run.start for run in runs)
+        if (len(runs) - len(self.used)) * ROWS_PER_RUN <= rows:
+            return Segments(runs)
+        order = torch.argsort(self.slots, stable=True)[len(self.slots) - rows :]
+        return Segments(tuple(_runs(self.slots[order])), order)
 
     def spread(self, rows: int) -> "Groups | None":
         """The groups of another number of rows, where all mapped rows agree: then these do, too.
@@ -43,33 +74,11 @@ class Groups:
         Returns:
             Groups of `rows` rows, or None where the mapped rows differ, so that nobody can tell.
         """
-        if not self.segments:
-            return Groups(rows)
-        first = self.segments[0]
-        if self.order is None and first.stop - first.start == self.rows:
-            return Groups(rows, (Segment(first.slot, 0, rows),))
+        if not self.used:
+            return Groups(torch.full((rows,), -1))
+        if bool((self.slots == self.used[0]).all()):
+            return Groups(torch.full((rows,), self.used[0]))
         return None
-
-
-def group_rows(slots: torch.Tensor) -> Groups:
-    """Groups the rows of a step by their slot.
-
-    Runs of rows that lie together are taken as they are. Where there are many short ones (a decode step whose
-    requests alternate between adapters), sorting the rows once and moving them in every layer is cheaper.
-
-    Args:
-        slots: (rows,) int64, each row's slot, or -1 for none.
-
-    Returns:
-        The groups; every row with a slot is in exactly one segment.
-    """
-    runs = tuple(_runs(slots))
-    rows = sum(run.stop - run.start for run in runs)
-    spare_runs = len(runs) - len({run.slot for run in runs})
-    if spare_runs * ROWS_PER_RUN <= rows:
-        return Groups(len(slots), runs)
-    order = torch.argsort(slots, stable=True)[len(slots) - rows :]
-    return Groups(len(slots), tuple(_runs(slots[order])), order)
 
 
 def _runs(slots: torch.Tensor) -> Iterator[Segment]:

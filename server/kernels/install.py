@@ -1,8 +1,12 @@
-"""Puts the grouped LoRA kernels in the place of vLLM's own, where they were tested."""
+"""Puts our LoRA kernels in the place of vLLM's own, where they were tested."""
+
+from pathlib import Path
 
 import vllm
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
+
+from loraloom.server.kernels.native import Kernel
 
 # vLLM shows on the console what the loggers below its own say.
 logger = init_logger("vllm.loraloom.kernels")
@@ -16,7 +20,10 @@ _FAULT = (
 )
 
 
-def install(enabled: bool = True, version: str = vllm.__version__) -> bool:
+_library: Path | None = None
+
+
+def install(enabled: bool = True, version: str = vllm.__version__, library: Path | None = None) -> bool:
     """Makes vLLM's CPU platform name our punica wrapper.
 
     For vLLM's plugin hook, which runs in every process of a server: it may be called many times, and changes
@@ -25,26 +32,34 @@ def install(enabled: bool = True, version: str = vllm.__version__) -> bool:
     Args:
         enabled: False leaves vLLM's own kernels in place.
         version: the running vLLM's version.
+        library: the compiled kernel; without one, torch computes.
 
     Returns:
-        Whether models will use the grouped kernels.
+        Whether models will use our kernels.
     """
     if not current_platform.is_cpu():
         return False
     if not enabled:
-        logger.warning_once("CPU LoRA: vLLM's own kernels, because the grouped ones are switched off. %s", _FAULT)
+        logger.warning_once("CPU LoRA: vLLM's own kernels, because LoraLoom's are switched off. %s", _FAULT)
         return False
     if not f"{version}.".startswith(f"{TESTED_VLLM}."):
         logger.warning_once(
-            "CPU LoRA: vLLM's own kernels, because the grouped ones are tested with vLLM %s, not %s. %s",
+            "CPU LoRA: vLLM's own kernels, because LoraLoom's are tested with vLLM %s, not %s. %s",
             TESTED_VLLM,
             version,
             _FAULT,
         )
         return False
+    global _library  # vLLM makes the wrapper by its name alone, and has nowhere to hand this through
+    _library = library
     _patch()
-    logger.info_once("CPU LoRA: grouped kernels, one matrix product for each adapter of a step.")
+    logger.info_once("CPU LoRA: %s.", "the compiled kernel" if library else "torch, one product for each adapter")
     return True
+
+
+def kernel() -> Kernel | None:
+    """The compiled kernel, loaded; None where torch computes."""
+    return Kernel(_library) if _library else None
 
 
 def _patch() -> None:

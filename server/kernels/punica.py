@@ -1,8 +1,8 @@
-"""LoRA on the CPU: one matrix product for each adapter of a step, not one for each row.
+"""LoRA on the CPU: no copies of A and B for every row, and an adapter costs its own rank, not the server's largest.
 
-vLLM's own CPU path (vllm-project/vllm issues 48421 and 49656) copies A and B for every row, and gives rows
-without an adapter (index -1) the update of the last slot. Here rows are grouped by slot once a step, rows
-without an adapter are in no group, and an adapter costs its own rank, not the server's largest.
+vLLM's own CPU path (vllm-project/vllm issues 48421 and 49656) makes such copies, and gives rows without an adapter
+(index -1) the update of the last slot. Here a compiled kernel takes all rows of a layer at once. Where there is no
+compiler, torch computes one matrix product for each adapter of a step.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,10 @@ from vllm.logger import init_logger
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
+from loraloom.server.kernels import install
 from loraloom.server.kernels.factors import SlotFactors, Update
-from loraloom.server.kernels.grouping import Groups, group_rows
+from loraloom.server.kernels.grouping import Groups
+from loraloom.server.kernels.native import MAX_RANK, Kernel
 
 logger = init_logger("vllm.loraloom.kernels")
 
@@ -46,9 +48,10 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         super().__init__(max_num_batched_tokens, max_batches, device, **kwargs)
         # A forward pass before the first mapping looks rows up by these, which nobody has set yet.
         self._embeddings_indices.zero_()
-        self._tokens = Groups(rows=0)
-        self._samples = Groups(rows=0)
-        self._factors = SlotFactors()
+        self._tokens = self._samples = Groups(torch.empty(0, dtype=torch.long))
+        self._kernel: Kernel | None = install.kernel()
+        # The kernel converts numbers as it reads them; torch would do it at every call.
+        self._factors = SlotFactors(None if self._kernel else torch.float32)
 
     def update_metadata(
         self,
@@ -60,8 +63,8 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
     ) -> None:
         """Takes over a step's mapping of rows to adapters, and groups tokens and sampled rows by slot."""
         super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
-        self._tokens = group_rows(self.token_lora_indices)
-        self._samples = group_rows(self.sampler_indices)
+        self._tokens = Groups(self.token_lora_indices)
+        self._samples = Groups(self.sampler_indices)
 
     @_eager
     def add_lora_linear(
@@ -129,15 +132,15 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         Used alone only where vLLM shards the factors too (`fully_sharded_loras`).
         """
         x = _flat(x)
-        groups = self._token_groups(len(x))
-        x = _gather(groups, x).float()
+        by_slot = self._token_groups(len(x)).by_slot
+        x = _gather(by_slot.order, x).float()
         for buffer, stacked in zip(y, lora_a_stacked, strict=True):
-            shrunk = _gather(groups, buffer)
-            for segment in groups.segments:
+            shrunk = _gather(by_slot.order, buffer)
+            for segment in by_slot.segments:
                 rows = slice(segment.start, segment.stop)
                 a = stacked[segment.slot, 0].float()
                 shrunk[rows, : len(a)] = torch.mm(x[rows], a.t()) * scale
-            _put_back(groups, buffer, shrunk)
+            _put_back(by_slot.order, buffer, shrunk)
 
     @_eager
     def add_expand(
@@ -152,19 +155,19 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
     ) -> None:
         """Adds `x @ B.T` of each slice's buffer, (rows, rank), to its columns of y, or replaces them."""
         y = _flat(y)
-        groups = self._token_groups(len(y))
-        out = _gather(groups, y)
+        by_slot = self._token_groups(len(y)).by_slot
+        out = _gather(by_slot.order, y)
         offset = offset_start
         for buffer, stacked, width in zip(x, lora_b_stacked, output_slices, strict=True):
-            shrunk = _gather(groups, buffer).float()
-            for segment in groups.segments:
+            shrunk = _gather(by_slot.order, buffer).float()
+            for segment in by_slot.segments:
                 rows = slice(segment.start, segment.stop)
                 target = out[rows, offset : offset + width]
                 if not add_inputs:
                     target.zero_()
                 _accumulate(target, shrunk[rows], stacked[segment.slot, 0, :width].float().t())
             offset += width
-        _put_back(groups, y, out)
+        _put_back(by_slot.order, y, out)
 
     def _add_updates(
         self,
@@ -176,15 +179,21 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         scale: float,
         output_slices: Sequence[int],
     ) -> None:
-        factors = self._factors.layer(a_stacked, b_stacked, output_slices)
-        work = [(segment, updates) for segment in groups.segments if (updates := factors.of(segment.slot))]
-        if not work:
+        if not groups.used:
             return
-        inputs, out = _gather(groups, x), _gather(groups, y)
-        for segment, updates in work:
+        layer = self._factors.layer(a_stacked, b_stacked, output_slices)
+        if not layer.holds(groups.used):
+            return
+        if self._kernel and self._kernel.takes(y, x, layer.dtype) and a_stacked[0].shape[-2] <= MAX_RANK:
+            self._kernel.add(y, x, groups.slots, layer.table, scale)
+            return
+        by_slot = groups.by_slot
+        inputs, out = _gather(by_slot.order, x), _gather(by_slot.order, y)
+        for segment in by_slot.segments:
             rows = slice(segment.start, segment.stop)
-            _update_rows(out[rows], inputs[rows].float(), updates, scale)
-        _put_back(groups, y, out)
+            if updates := layer.of(segment.slot):
+                _update_rows(out[rows], inputs[rows].float(), updates, scale)
+        _put_back(by_slot.order, y, out)
 
     def _token_groups(self, rows: int) -> Groups:
         """The groups of a layer's rows: rows beyond the mapping are padding and belong to nobody."""
@@ -208,7 +217,7 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
                 "Prompt log-probabilities of a step that mixes adapters leave out what these adapters change "
                 "in the output head (lm_head), if anything."
             )
-            return Groups(rows)
+            return Groups(torch.full((rows,), -1))
         return groups
 
 
@@ -216,19 +225,19 @@ def _flat(x: torch.Tensor) -> torch.Tensor:
     return x.view(-1, x.shape[-1])
 
 
-def _gather(groups: Groups, x: torch.Tensor) -> torch.Tensor:
-    return x if groups.order is None else x.index_select(0, groups.order)
+def _gather(order: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    return x if order is None else x.index_select(0, order)
 
 
-def _put_back(groups: Groups, y: torch.Tensor, changed: torch.Tensor) -> None:
-    if groups.order is not None:
-        y.index_copy_(0, groups.order, changed)
+def _put_back(order: torch.Tensor | None, y: torch.Tensor, changed: torch.Tensor) -> None:
+    if order is not None:
+        y.index_copy_(0, order, changed)
 
 
 def _update_rows(y: torch.Tensor, x: torch.Tensor, updates: Sequence[Update], scale: float) -> None:
     """Adds one slot's updates to its rows: x, (rows, input size), is float32; y, (rows, output size), any."""
     for update in updates:
-        shrunk = torch.mm(x, update.a.float())
+        shrunk = torch.mm(x, update.a.float().t())
         if scale != 1.0:
             shrunk *= scale
         _accumulate(y[:, update.columns], shrunk, update.b.float())

@@ -29,7 +29,7 @@ def test_updates_are_trimmed_to_the_rank_in_use_and_skip_slices_left_alone() -> 
     values = fill(a, slot=2, piece=1, rank=3)
     (update,) = SlotFactors().layer(a, b, WIDTHS).of(2)
     assert update.columns == slice(4, 6)
-    assert torch.equal(update.a, values.t())
+    assert torch.equal(update.a, values)
     assert update.b.shape == (3, 2)
 
 
@@ -38,24 +38,24 @@ def test_a_zero_row_below_the_rank_does_not_cut_it() -> None:
     fill(a, slot=0, piece=0, rank=4)
     a[0][0, 0, 1:3] = 0
     (update,) = SlotFactors().layer(a, b, WIDTHS).of(0)
-    assert update.a.shape == (INPUT, 4)
+    assert update.a.shape == (4, INPUT)
 
 
 def test_nan_counts_as_in_use() -> None:
     a, b = stacked_zeros()
     a[0][0, 0, 5, 0] = float("nan")
     (update,) = SlotFactors().layer(a, b, WIDTHS).of(0)
-    assert update.a.shape == (INPUT, 6)
+    assert update.a.shape == (6, INPUT)
 
 
 def test_a_slot_written_again_is_looked_at_again() -> None:
     a, b = stacked_zeros()
     factors = SlotFactors()
     fill(a, slot=1, piece=0, rank=2)
-    assert factors.layer(a, b, WIDTHS).of(1)[0].a.shape == (INPUT, 2)
+    assert factors.layer(a, b, WIDTHS).of(1)[0].a.shape == (2, INPUT)
     with torch.inference_mode():  # as in the engine's step
         fill(a, slot=1, piece=0, rank=7)
-    assert factors.layer(a, b, WIDTHS).of(1)[0].a.shape == (INPUT, 7)
+    assert factors.layer(a, b, WIDTHS).of(1)[0].a.shape == (7, INPUT)
     a[0][1] = 0
     assert factors.layer(a, b, WIDTHS).of(1) == ()
 
@@ -64,7 +64,34 @@ def test_nothing_is_searched_again_while_slots_stay_as_they_are() -> None:
     a, b = stacked_zeros()
     factors = SlotFactors()
     fill(a, slot=1, piece=0, rank=2)
-    assert factors.layer(a, b, WIDTHS).of(1) is factors.layer(a, b, WIDTHS).of(1)
+    assert factors.layer(a, b, WIDTHS).of(1)[0] is factors.layer(a, b, WIDTHS).of(1)[0]
+
+
+def test_b_alone_written_again_is_looked_at_again() -> None:
+    a, b = stacked_zeros()
+    factors = SlotFactors()
+    fill(a, slot=1, piece=0, rank=2)
+    assert not factors.layer(a, b, WIDTHS).of(1)[0].b.any()
+    b[0][1] = 3
+    assert torch.equal(factors.layer(a, b, WIDTHS).of(1)[0].b, torch.full((2, 4), 3.0))
+
+
+def test_copies_are_contiguous_and_of_the_dtype_asked_for() -> None:
+    a, b = stacked_zeros()
+    fill(a, slot=1, piece=1, rank=2)
+    (update,) = SlotFactors(torch.bfloat16).layer(a, b, WIDTHS).of(1)
+    assert (update.a.dtype, update.b.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert update.a.is_contiguous()
+    assert update.b.is_contiguous()
+
+
+def test_a_layer_tells_whether_any_of_some_slots_has_updates() -> None:
+    a, b = stacked_zeros()
+    fill(a, slot=1, piece=0, rank=2)
+    layer = SlotFactors().layer(a, b, WIDTHS)
+    assert layer.holds((0, 1))
+    assert not layer.holds((0, 2))
+    assert not layer.holds(())
 
 
 def test_layers_do_not_share_what_is_known() -> None:
@@ -82,4 +109,4 @@ def test_slots_made_in_inference_mode_are_looked_at_every_time() -> None:
         a, b = stacked_zeros()
         assert factors.layer(a, b, WIDTHS).of(0) == ()
         fill(a, slot=0, piece=0, rank=5)
-        assert factors.layer(a, b, WIDTHS).of(0)[0].a.shape == (INPUT, 5)
+        assert factors.layer(a, b, WIDTHS).of(0)[0].a.shape == (5, INPUT)

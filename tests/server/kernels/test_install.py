@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import vllm
@@ -9,7 +10,8 @@ from vllm.platforms import current_platform
 from vllm.platforms.cpu import CpuPlatform
 
 from loraloom.server.kernels import install as module
-from loraloom.server.kernels.install import PUNICA_WRAPPER, TESTED_VLLM, install
+from loraloom.server.kernels.install import PUNICA_WRAPPER, TESTED_VLLM, install, kernel
+from loraloom.server.kernels.native import Kernel
 from loraloom.server.kernels.punica import GroupedPunicaWrapperCPU
 
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="kernels of vLLM's CPU build")
@@ -42,6 +44,7 @@ def log() -> Iterator[list[str]]:
 
 @pytest.fixture(autouse=True)
 def _platform_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_library", None)
     monkeypatch.setattr(CpuPlatform, "get_punica_wrapper", CpuPlatform.__dict__["get_punica_wrapper"])
 
 
@@ -52,9 +55,18 @@ def wrapper_of_a_new_model() -> PunicaWrapperCPU:
 def test_models_get_the_grouped_kernels(log: list[str]) -> None:
     assert install(version=f"{TESTED_VLLM}.0")
     assert type(wrapper_of_a_new_model()) is GroupedPunicaWrapperCPU
-    assert [line for line in log if line.startswith("CPU LoRA")] == [
-        "CPU LoRA: grouped kernels, one matrix product for each adapter of a step."
-    ]
+    assert [line for line in log if line.startswith("CPU LoRA")] == ["CPU LoRA: torch, one product for each adapter."]
+
+
+def test_models_get_the_compiled_kernel(log: list[str], library: Path) -> None:
+    assert install(library=library)
+    assert log == ["CPU LoRA: the compiled kernel."]
+    assert isinstance(kernel(), Kernel)
+
+
+def test_without_a_compiled_kernel_there_is_none() -> None:
+    assert install()
+    assert kernel() is None
 
 
 def test_the_installed_vllm_is_a_tested_one() -> None:

@@ -44,10 +44,10 @@ def _one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def wrapper(monkeypatch: pytest.MonkeyPatch) -> GroupedPunicaWrapperCPU:
+def wrapper(chosen: Path | None, monkeypatch: pytest.MonkeyPatch) -> GroupedPunicaWrapperCPU:
     """The wrapper that a new model gets, with the step mapped."""
     monkeypatch.setattr(CpuPlatform, "get_punica_wrapper", CpuPlatform.__dict__["get_punica_wrapper"])
-    assert install()
+    assert install(library=chosen)
     wrapper = get_punica_wrapper(64, max_batches=8, device="cpu", lora_config=None)
     wrapper.update_metadata(LoRAMapping(TOKENS, SAMPLES, is_prefill=True), SLOT_IDS, SLOTS + 1, VOCABULARY)
     return wrapper

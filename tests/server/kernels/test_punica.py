@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
+from loraloom.server.kernels import install
 from loraloom.server.kernels.install import TESTED_VLLM
 from loraloom.server.kernels.punica import GroupedPunicaWrapperCPU
 
@@ -85,6 +87,12 @@ def alternating(requests: Requests) -> list[int]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _kernel(chosen: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs with the compiled kernel, and with torch."""
+    monkeypatch.setattr(install, "_library", chosen)
 
 
 def wrapper_for(tokens: Sequence[int], samples: Sequence[int] = (0,)) -> GroupedPunicaWrapperCPU:
