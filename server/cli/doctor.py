@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,9 @@ from typing import Literal
 from loraloom.adapters.errors import AdapterError
 from loraloom.server.cli.options import configured
 from loraloom.server.errors import InvalidSettings
+from loraloom.server.kernels.build import CannotBuild, find_compiler
 from loraloom.server.machine import EXPECTED, NO_ENGINE, Machine, inspect
+from loraloom.server.machine.preload import missing
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
 from loraloom.server.supervisor import listen
@@ -31,7 +33,7 @@ class Finding:
 def doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Print every finding; status 1 when there is a problem."""
     settings = configured(options).settings
-    findings = list(examine(settings, inspect()))
+    findings = list(examine(settings, inspect(), os.environ))
     for finding in findings:
         print(f"{finding.verdict:8} {finding.text}")
     problems = sum(finding.verdict == "problem" for finding in findings)
@@ -39,11 +41,14 @@ def doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
-def examine(settings: Settings, machine: Machine) -> Iterator[Finding]:
-    """Look at everything."""
+def examine(settings: Settings, machine: Machine, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at everything, in the user's environment."""
     yield _engine(machine)
     yield _torch(machine)
     yield _processor(machine)
+    if machine.on_cpu:
+        yield from _libraries(machine, environment)
+        yield from _kernel(settings)
     yield _port(settings)
     yield from _store(settings)
     if settings.model is not None:
@@ -95,6 +100,23 @@ def _processor(machine: Machine) -> Finding:
     if not machine.fast_bfloat16:
         return _warning(f"{memory}, without AVX512: `serve` computes in float32, which is faster here than bfloat16")
     return _ok(memory)
+
+
+def _libraries(machine: Machine, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """What `serve` preloads, and what it would if it were there."""
+    if added := machine.libraries.beside(environment):
+        yield _ok(f"`serve` preloads {' and '.join(map(str, added))}")
+    for lack in missing(machine.libraries, machine.architecture, environment):
+        yield _warning(lack)
+
+
+def _kernel(settings: Settings) -> Iterator[Finding]:
+    if not settings.cpu_kernels:
+        return
+    try:
+        yield _ok(f"{find_compiler()} compiles the LoRA kernel for this processor")
+    except CannotBuild as error:
+        yield _warning(f"LoRA is computed with torch, which takes longer: {error}")
 
 
 def _port(settings: Settings) -> Finding:

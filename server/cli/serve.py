@@ -3,11 +3,12 @@
 import argparse
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loraloom.server.cli.options import configured
 from loraloom.server.errors import InvalidSettings
+from loraloom.server.kernels.build import CannotBuild, build
 from loraloom.server.launch import plan
 from loraloom.server.machine import EXPECTED, NO_ENGINE, Machine, inspect
 from loraloom.server.settings import Settings
@@ -32,10 +33,21 @@ def run(settings: Settings, extra: Sequence[str]) -> int:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         launch = plan(settings, extra, machine, os.environ)
         say(f"serving {settings.base_name} with the adapters in {settings.adapters}, vLLM {machine.vllm}")
-        for note in launch.notes:
+        for note in (*launch.notes, *build_kernel(settings, machine)):
             say(note)
         say(f"starting on {address(listening)}; this takes a minute or more")
         return asyncio.run(Supervisor(settings, launch, os.environ, listening).run())
+
+
+def build_kernel(settings: Settings, machine: Machine) -> Iterator[str]:
+    """Compile the LoRA kernel for a CPU, the first time; tell what LoRA is computed with there."""
+    if not (machine.on_cpu and settings.cpu_kernels):
+        return
+    try:
+        build(settings.cache, machine.flags)
+        yield "LoRA: a kernel compiled for this processor"
+    except (CannotBuild, OSError) as error:
+        yield f"LoRA: computed with torch, which takes longer, because {error}"
 
 
 def check_engine(machine: Machine) -> None:

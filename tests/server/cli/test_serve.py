@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loraloom.server.cli.serve import check_engine
+from loraloom.server.cli.serve import build_kernel, check_engine
 from loraloom.server.errors import InvalidSettings
+from loraloom.server.settings import Settings
 from tests.server.cli.conftest import Loraloom
-from tests.server.test_machine import CPU
+from tests.server.machine.test_machine import CPU
 
 
 def test_the_printed_configuration(loraloom: Loraloom, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +61,17 @@ def test_an_engine_of_another_version_is_tried(capsys: pytest.CaptureFixture[str
     assert "warning: vLLM 0.40.0 is outside of 0.26 to 0.33" in capsys.readouterr().err
     check_engine(CPU)
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_compiler_it_serves_with_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (note,) = build_kernel(Settings(cache=tmp_path), CPU)
+    assert note.startswith("LoRA: computed with torch, which takes longer, because there is no C compiler")
+
+
+def test_a_kernel_that_nobody_would_use_is_not_compiled(tmp_path: Path) -> None:
+    on_gpu = dataclasses.replace(CPU, gpu="NVIDIA L4", distribution="vllm")
+    cache = tmp_path / "cache"
+    assert list(build_kernel(Settings(cache=cache), on_gpu)) == []
+    assert list(build_kernel(Settings(cache=cache, cpu_kernels=False), CPU)) == []
+    assert not cache.exists()

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from loraloom.server.machine import EXPECTED, TESTED, Machine, inspect
+from loraloom.server.machine.memory import LIMITS
+from loraloom.server.machine.preload import Libraries
+from loraloom.server.machine.topology import Topology
 
 CPU = Machine(
     vllm="0.32.0",
@@ -18,6 +21,11 @@ CPU = Machine(
     flags=frozenset({"avx2"}),
     memory_gib=8,
     cores=2,
+    architecture="x86_64",
+    memory_available=8 * 2**30,
+    memory_limited=False,
+    topology=Topology({0: (0, 1)}, memory_nodes=(0,)),
+    libraries=Libraries(Path("/usr/lib/libtcmalloc_minimal.so.4"), Path("/venv/lib/libiomp5.so")),
 )
 
 
@@ -71,11 +79,25 @@ def test_a_gpu_whose_driver_tells_no_name(tmp_path: Path) -> None:
     assert inspect(tmp_path).gpu == "NVIDIA GPU"
 
 
-@pytest.mark.parametrize("file", ["sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"])
+USED = dict(LIMITS)
+
+
+def test_what_the_computing_node_has_is_available(tmp_path: Path) -> None:
+    mine = min(os.sched_getaffinity(0))
+    write(tmp_path / "sys/devices/system/node/node3/cpulist", f"{mine}\n")
+    write(tmp_path / "sys/devices/system/node/node3/meminfo", "Node 3 MemFree: 7 kB\n")
+    machine = inspect(tmp_path)
+    assert machine.topology.nodes == {3: (mine,)}
+    assert machine.memory_available == 7 * 1024
+
+
+@pytest.mark.parametrize("file", USED)
 def test_memory_is_the_containers_share(tmp_path: Path, file: str) -> None:
     whole = inspect(tmp_path).memory_gib
     write(tmp_path / file, "1073741824\n")
-    assert inspect(tmp_path).memory_gib == 1
+    write(tmp_path / USED[file], "1073741800\n")
+    machine = inspect(tmp_path)
+    assert (machine.memory_gib, machine.memory_available, machine.memory_limited) == (1, 24, True)
     write(tmp_path / file, "max\n")
     assert inspect(tmp_path).memory_gib == whole
     write(tmp_path / file, f"{2**62}\n")
