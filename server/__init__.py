@@ -1,1 +1,1 @@
-"""The server: settings, supervisor, engine, gate, resolver, routes, kernels and the command line."""
+"""The server: settings, supervisor, engine, worker, gate, routes, kernels and the command line."""

@@ -1,16 +1,18 @@
-"""Every line that depends on the version of vLLM.
+"""Every line that depends on the version of vLLM, but for those in `worker` that run in its workers.
 
 Written for 0.26 to 0.33. What moved between them: the module that starts the server, the arguments' module, and
 whether an endpoint plugin's route replaces one of vLLM's own.
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import signal
 import socket
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,8 +23,14 @@ from vllm.engine.protocol import EngineClient
 from vllm.lora.request import LoRARequest
 
 from loraloom.server.errors import AdapterNotLoaded, EngineUnavailable
+from loraloom.server.gate.gate import Tier
 
 log = logging.getLogger("vllm.loraloom.engine")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.05
+"""Seconds between two questions whether an adapter has been read."""
+TELL = 1.0
+"""Seconds that the engine gets to say what it holds; it answers between two steps."""
 
 
 def serve(arguments: Sequence[str], listening: socket.socket) -> None:
@@ -102,40 +110,70 @@ class VllmEngine:
         """Tokens of prompt and answer together."""
         return int(self._client.model_config.max_model_len)
 
-    async def load(self, name: str) -> None:
-        """Let vLLM ask the resolver for an adapter and load it, before a request for it does.
+    async def load(self, name: str, folder: Path) -> None:
+        """Let every worker of the engine read an adapter into main memory, then let requests use it by its name.
 
-        A request would do that in its own task, and if its client leaves meanwhile, the engine ends up with an adapter
-        that vLLM's front end has not noted and cannot unload.
+        vLLM's own way reads it within the engine's loop, which all requests wait for, and gives it a slot at once.
 
         Raises:
             EngineUnavailable: the engine has stopped.
             AdapterNotLoaded: the engine refuses it.
         """
-        answer = await self._models.resolve_lora(name)
-        if isinstance(answer, LoRARequest):
-            return
-        if self.dead:
-            raise EngineUnavailable("the engine stopped while it loaded an adapter; it is being restarted")
-        raise AdapterNotLoaded(
-            f"the engine cannot load adapter {name!r} into the model that it serves; the server's log has the reason",
-            param="model",
-        )
+        request = LoRARequest(name, self._models.lora_id_counter.inc(1), str(folder))
+        try:
+            await self._read(request)
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # what went wrong first is what counts
+                await self._forget(request)
+            if self.dead:
+                raise EngineUnavailable("the engine stopped while it loaded an adapter; try again later") from error
+            raise
+        self._models.lora_requests[name] = request
 
     async def unload(self, name: str) -> None:
-        """Free the engine's copy, and let vLLM forget the name, so that its next use asks the resolver again.
+        """Free the engine's copy, and let vLLM forget the name.
 
         vLLM's own unload call forgets the name but keeps the copy (issue 54839).
         """
         request = self._models.lora_requests.pop(name, None)
-        self._models.lora_resolver_lock.pop(name, None)
-        if request is not None and not self.dead:
-            removed = await asyncio.wait_for(_remove(self._client, request.lora_int_id), timeout=60)
-            log.debug("unloaded %s: %s", name, removed)
+        if request is not None:
+            await self._forget(request)
 
+    async def tiers(self) -> Mapping[str, Tier] | None:
+        """Where each adapter is that the engine holds, by its name; None when the engine has no time to say."""
+        try:
+            (slots, held), *_ = await asyncio.wait_for(self._ask("loraloom_tiers"), TELL)
+        except Exception:  # also of an engine that dies meanwhile
+            return None
+        names = {request.lora_int_id: name for name, request in self._models.lora_requests.items()}
+        return {names[each]: "slot" if each in slots else "cpu" for each in held if each in names}
 
-async def _remove(client: Any, identifier: int) -> bool:
-    return bool(await client.remove_lora(identifier))
+    async def _read(self, request: LoRARequest) -> None:
+        """Ask all workers to read an adapter until all hold it."""
+        pause = FIRST_PAUSE
+        while states := await self._states(request) - {"held"}:
+            if states != {"reading"}:
+                raise AdapterNotLoaded(
+                    f"the engine cannot load adapter {request.lora_name!r} into the model that it serves; the server's "
+                    "log has the reason",
+                    param="model",
+                )
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _states(self, request: LoRARequest) -> set[str]:
+        return set(await self._ask("loraloom_read", request.lora_int_id, request.lora_name, request.lora_path))
+
+    async def _forget(self, request: LoRARequest) -> None:
+        if not self.dead:
+            freed = await asyncio.wait_for(self._ask("loraloom_drop", request.lora_int_id), timeout=60)
+            log.debug("freed %s: %s", request.lora_name, freed)
+
+    async def _ask(self, method: str, *arguments: object) -> list[Any]:
+        """The answer of every worker to a method of `AdapterReading`."""
+        client: Any = self._client
+        answers: list[Any] = await client.collective_rpc(method, args=arguments)
+        return answers
 
 
 def served_names(args: Namespace) -> list[str]:

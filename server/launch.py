@@ -5,11 +5,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from loraloom.server.errors import InvalidSettings
+from loraloom.server.footprint import read_footprint
 from loraloom.server.machine import Machine
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
+from loraloom.server.tuning import tune
 
 OWNED = {
     "--model": "the positional argument MODEL",
@@ -19,13 +22,14 @@ OWNED = {
     "--served-model-name": "--served-name before the `--`",
     "--api-key": "keys of LoraLoom's own, in a later release; until then a proxy in front of the server",
     "--middleware": "a proxy in front of the server: the gate must be the outermost",
+    "--worker-extension-cls": "a general plugin: LoraLoom reads adapters there",
     "--enable-lora": "nothing: it is always on",
     "--no-enable-lora": "`vllm serve`, if you serve no adapters",
     "--lora-modules": "loraloom adapters add",
     "--max-loras": "--max-loras before the `--`",
     "--max-cpu-loras": "--max-cpu-loras before the `--`",
     "--max-lora-rank": "--max-lora-rank before the `--`",
-    "--api-server-count": "several servers on one store: adapters change at run time, which needs one API server each",
+    "--api-server-count": "several servers on one store: each knows only what it has loaded itself",
     "--root-path": "a proxy that strips the prefix",
     "--config": "the arguments themselves after the `--`, or loraloom.yaml for LoraLoom's own",
     "--shutdown-timeout": "--drain-timeout before the `--`",
@@ -81,11 +85,14 @@ def plan(settings: Settings, extra: Sequence[str], machine: Machine, environment
         raise InvalidSettings("no model: name one, as in `loraloom serve MODEL`, or set `model` in loraloom.yaml")
     _refuse_owned(extra)
     rank = _rank_for(settings) if settings.max_lora_rank == "auto" else settings.max_lora_rank
-    dtype = _dtype(extra, machine)
-    defaults = {name: value for name, value in _defaults(machine).items() if name not in environment}
-    required = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_PLUGINS": ",".join(_plugins(environment))}
-    arguments = (*_arguments(settings, rank), *dtype, *extra)
-    return Launch(arguments, defaults | required, tuple(_notes(settings, rank, dtype, defaults)))
+    tuning = tune(settings, rank, extra, machine, read_footprint(Path(settings.model)), environment)
+    usage = {} if "VLLM_NO_USAGE_STATS" in environment else {"VLLM_NO_USAGE_STATS": "1"}
+    required = {"VLLM_PLUGINS": ",".join(_plugins(environment))}
+    return Launch(
+        arguments=(*_arguments(settings, rank), *tuning.arguments, *extra),
+        environment={**usage, **tuning.environment, **required},
+        notes=(*_rank_note(settings, rank), *tuning.notes),
+    )
 
 
 def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
@@ -98,6 +105,7 @@ def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
         "--max-cpu-loras": str(settings.max_cpu_loras),
         "--max-lora-rank": str(rank),
         "--middleware": "loraloom.server.gate.gate.GateMiddleware",
+        "--worker-extension-cls": "loraloom.server.worker.AdapterReading",
         "--shutdown-timeout": str(round(settings.drain_timeout)),
     }
     return ("--enable-lora", *(word for option in options.items() for word in option))
@@ -119,26 +127,9 @@ def _rank_for(settings: Settings) -> int:
     return next((rank for rank in RANKS if rank >= max(largest, 16)), RANKS[-1])
 
 
-def _dtype(extra: Sequence[str], machine: Machine) -> tuple[str, ...]:
-    given = any(word.partition("=")[0] == "--dtype" for word in extra)
-    return ("--dtype", "float32") if machine.on_cpu and not machine.fast_bfloat16 and not given else ()
-
-
-def _defaults(machine: Machine) -> dict[str, str]:
-    """Variables that a user's own environment overrides."""
-    defaults = {"VLLM_NO_USAGE_STATS": "1"}
-    if machine.on_cpu:
-        defaults["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, min(4, machine.memory_gib // 4)))
-    return defaults
-
-
-def _notes(settings: Settings, rank: int, dtype: Sequence[str], defaults: Mapping[str, str]) -> Iterator[str]:
+def _rank_note(settings: Settings, rank: int) -> Iterator[str]:
     if settings.max_lora_rank == "auto":
         yield f"--max-lora-rank {rank}, by the adapters in the store"
-    if dtype:
-        yield f"{' '.join(dtype)}: without AVX512, bfloat16 is three times slower on this CPU"
-    if space := defaults.get("VLLM_CPU_KVCACHE_SPACE"):
-        yield f"VLLM_CPU_KVCACHE_SPACE={space}: GiB of main memory for the KV cache"
 
 
 def _plugins(environment: Mapping[str, str]) -> list[str]:

@@ -4,12 +4,10 @@ import asyncio
 import logging
 import os
 from argparse import Namespace
-from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
-from vllm.lora.resolver import LoRAResolverRegistry
 
 from loraloom.adapters.base import fingerprint
 from loraloom.server import engine
@@ -17,10 +15,13 @@ from loraloom.server.base import ServedBase
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.leases import Leases
+from loraloom.server.gate.note import Note
 from loraloom.server.gate.paths import OpenPaths
+from loraloom.server.gate.residency import Pace, Residency
 from loraloom.server.gate.selection import Selector
+from loraloom.server.kernels.build import library
 from loraloom.server.kernels.install import install
-from loraloom.server.resolver import LeaseResolver
+from loraloom.server.machine import processor_flags
 from loraloom.server.routes import routers
 from loraloom.server.settings import Handoff, handed_over
 from loraloom.server.store import open_store
@@ -37,38 +38,35 @@ def register() -> None:
     """`vllm.general_plugins`: runs in every process of the engine."""
     handoff = handed_over()
     if handoff is not None:
-        install(enabled=handoff.settings.cpu_kernels)
+        built = library(handoff.settings.cache, processor_flags())
+        install(enabled=handoff.settings.cpu_kernels, library=built if built.is_file() else None)
 
 
 class LoraLoomRoutes:
-    """`vllm.endpoint_plugins`: our routes, the resolver, and the gate's shared state."""
+    """`vllm.endpoint_plugins`: our routes, and the gate's shared state."""
 
     name = "loraloom_routes"
     required_tasks = ("generate",)
 
     def __init__(self) -> None:
-        self._gate: Gate | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def attach_router(self, app: FastAPI) -> None:
-        """Add our routes and the resolver; vLLM calls this before it looks up resolvers."""
+        """Add our routes."""
         if handed_over() is None:
             return
         for router in routers():
             engine.put_first(app, router)
-        LoRAResolverRegistry.register_resolver("loraloom", LeaseResolver(self._directory))
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
         """Build the gate, then tell the supervisor that the server is about to accept."""
         handoff = handed_over()
         if handoff is None or engine_client is None:
             return
-        self._gate = state.loraloom = await asyncio.to_thread(_gate, handoff, engine_client, state, args)
-        self._watch = asyncio.create_task(_end_with_the_engine(self._gate))
+        gate = state.loraloom = await asyncio.to_thread(_gate, handoff, engine_client, state, args)
+        background = (_end_with_the_engine(gate), _residency(gate).run())
+        self._tasks = [asyncio.create_task(each) for each in background]
         os.write(handoff.control, b"r")
-
-    def _directory(self, name: str) -> Path | None:
-        return self._gate.leases.directory(name) if self._gate else None
 
 
 async def _end_with_the_engine(gate: Gate) -> None:
@@ -81,6 +79,16 @@ async def _end_with_the_engine(gate: Gate) -> None:
     log.error("the engine has stopped; %d requests are answered with 503", gate.running.interrupt())
     await asyncio.sleep(LAST_WORDS)
     os._exit(1)
+
+
+def _residency(gate: Gate) -> Residency:
+    return Residency(
+        leases=gate.leases,
+        pins=gate.store.pins,
+        resolve=gate.selector.resolve,
+        note=Note.of(gate.settings, gate.store, gate.base.name),
+        pace=Pace() if gate.store.local else Pace(pins=30.0),
+    )
 
 
 def _gate(handoff: Handoff, client: EngineClient, state: State, args: Namespace) -> Gate:

@@ -36,15 +36,20 @@ class History:
         return self._record(self.live[-1]).name if self.live else None
 
     @property
+    def end(self) -> int:
+        """The number of the latest removal that left no version; 0 if there was none."""
+        return max((number for number in self._removals if self._removal(number).last), default=0)
+
+    @property
     def next_version(self) -> int:
-        return _next(self._numbers)
+        return next_number(self._numbers)
 
     @property
     def next_removal(self) -> int:
-        return _next(self._removals)
+        return next_number(self._removals)
 
     def next_move(self, tag: str) -> int:
-        return _next(self._moves(tag))
+        return next_number(self._moves(tag))
 
     def version(self, number: int) -> VersionRecord | None:
         """The live version of that number."""
@@ -100,5 +105,6 @@ class History:
         return self._journal.get(f"{self.folder}/removed", number, RemovalRecord)
 
 
-def _next(numbers: list[int]) -> int:
+def next_number(numbers: list[int]) -> int:
+    """The number of the record that follows those of these numbers, which are ascending."""
     return numbers[-1] + 1 if numbers else 1

@@ -77,9 +77,28 @@ class TagRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovalRecord(Record):
-    """One removal, of one version or of several at once."""
+    """One removal, of one version or of several at once.
+
+    Attributes:
+        last: whether it left no version.
+    """
 
     versions: tuple[int, ...]
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinRecord(Record):
+    """What is pinned under one name after a change.
+
+    Attributes:
+        end: the name's `History.end` at that time; the pins are void when it has come to another.
+        pins: when each version was pinned (UTC, ISO 8601), by the version as it was given, such as "latest".
+    """
+
+    name: str
+    end: int
+    pins: Mapping[str, str] = field(default_factory=dict)
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

@@ -120,7 +120,8 @@ class Registry:
                 raise _no_version(history, name, str(version))
             versions = tuple(history.live) if version is None else (version,)
             before = history.tags()
-            record = RemovalRecord(number=history.next_removal, versions=versions)
+            last = len(versions) == len(history.live)
+            record = RemovalRecord(number=history.next_removal, versions=versions, last=last)
             if not self._append(f"{history.folder}/removed", record):
                 return None
             after = self._history(history.folder).tags()

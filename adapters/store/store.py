@@ -5,6 +5,7 @@
     names/<name>/versions/000004.json    creating this is what publishes version 4
     names/<name>/tags/<tag>/000007.json  the tag's seventh move
     names/<name>/removed/000003.json     the third removal
+    pins/<name>/000002.json              what is pinned under the name, after its second change
     store.json                           which layout this is
 
 Every fact is an object of its own, created exclusively and never changed: so any number of processes and machines may
@@ -25,10 +26,11 @@ from loraloom.adapters.store.blobs import Blobs, LocalBlobs
 from loraloom.adapters.store.bundles import Bundles
 from loraloom.adapters.store.layout import has_mark
 from loraloom.adapters.store.objects import LocalObjects, Objects
+from loraloom.adapters.store.pins import Pins
 from loraloom.adapters.store.records import Finding, Published, Removed, TagRecord, VersionRecord
 from loraloom.adapters.store.registry import Registry
 from loraloom.adapters.store.stage import Stage
-from loraloom.adapters.store.verify import find_garbage, verify_name
+from loraloom.adapters.store.verify import damaged_pins, find_garbage, verify_name
 
 _GIVEN_FILES = (CONFIG_FILE, WEIGHTS_FILE, "README.md")
 
@@ -47,6 +49,7 @@ class Store:
         self._objects = objects
         self._blobs = blobs
         self._registry = Registry(objects)
+        self._pins = Pins(objects, self._registry)
 
     @classmethod
     def open(
@@ -197,6 +200,26 @@ class Store:
         """
         return self._registry.remove(name, version)
 
+    def pins(self) -> list[Adapter]:
+        """Every selection that is pinned, the oldest pin first; one may stand for no version any more."""
+        return self._pins.all()
+
+    def pins_of(self, name: str) -> list[Adapter]:
+        """What is pinned under one name, the oldest pin first."""
+        return self._pins.of(name)
+
+    def pin(self, adapter: Adapter) -> bool:
+        """Let servers keep in memory what a selection stands for, now and later; False if it is pinned already.
+
+        Raises:
+            AdapterNotFound, VersionNotFound: it stands for nothing now.
+        """
+        return self._pins.add(adapter)
+
+    def unpin(self, adapter: Adapter) -> bool:
+        """End a pin; False if there is none. Raises `AdapterNotFound` if there is no such name."""
+        return self._pins.discard(adapter)
+
     def acquire(self, digest: str) -> Path:
         """The local folder of a normal form, which stays there until `release`; a remote store downloads it first.
 
@@ -246,7 +269,7 @@ class Store:
         self._objects.refresh("names")
         folders = [f"names/{folder}" for folder in sorted(self._objects.list("names"))]
         each_name = self._objects.map(lambda folder: verify_name(self._objects, folder), folders)
-        findings = [finding for findings in each_name for finding in findings]
+        findings = [*damaged_pins(self._objects), *(finding for findings in each_name for finding in findings)]
         # What a damaged record refers to must not be called garbage.
         return findings if any(each.kind == "damaged" for each in findings) else findings + find_garbage(self._objects)
 

@@ -1,13 +1,13 @@
 """Finding what is damaged in a store, and what is of no use any more."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from loraloom.adapters.errors import DamagedBlob, StoreError
 from loraloom.adapters.store.bundles import Bundles
 from loraloom.adapters.store.history import History
 from loraloom.adapters.store.journal import Journal, record_path
 from loraloom.adapters.store.objects import Objects
-from loraloom.adapters.store.records import Finding, Record, RemovalRecord, TagRecord, VersionRecord
+from loraloom.adapters.store.records import Finding, PinRecord, Record, RemovalRecord, TagRecord, VersionRecord
 
 
 def verify_name(objects: Objects, folder: str) -> list[Finding]:
@@ -37,9 +37,21 @@ def find_garbage(objects: Objects) -> list[Finding]:
     return [*stages, *unused]
 
 
+def damaged_pins(objects: Objects) -> list[Finding]:
+    """The records of pins that cannot be read."""
+    journal = Journal(objects)
+    folders = {f"pins/{name}": PinRecord for name in objects.list("pins")}
+    return list(_unreadable(journal, folders))
+
+
 def _damaged_records(journal: Journal, folder: str) -> Iterator[Finding]:
     kinds: dict[str, type[Record]] = {f"{folder}/versions": VersionRecord, f"{folder}/removed": RemovalRecord}
     kinds |= {f"{folder}/tags/{tag}": TagRecord for tag in journal.objects.list(f"{folder}/tags")}
+    return _unreadable(journal, kinds)
+
+
+def _unreadable(journal: Journal, kinds: Mapping[str, type[Record]]) -> Iterator[Finding]:
+    """The records in these folders that are not of the kind that belongs there."""
     for place, kind in kinds.items():
         for number in journal.numbers(place):
             try:

@@ -57,15 +57,19 @@ def list_adapters(options: Options, _: Extra) -> int:
     store = _store(options)
     names = store.names()
     if options.json:
-        print(json.dumps([{"name": name, "tags": store.tags(name)} for name in names], indent=2))
+        listed = [{"name": name, "tags": store.tags(name), "pins": _pins(store, name)} for name in names]
+        print(json.dumps(listed, indent=2))
         return 0
-    rows = [(name, str(len(store.versions(name))), _tags(store.tags(name).items())) for name in names]
-    _table(("NAME", "VERSIONS", "TAGS"), rows)
+    rows = [
+        (name, str(len(store.versions(name))), _tags(store.tags(name).items()), ", ".join(_pins(store, name)))
+        for name in names
+    ]
+    _table(("NAME", "VERSIONS", "TAGS", "PINS"), rows)
     return 0
 
 
 def show(options: Options, _: Extra) -> int:
-    """Versions, tags with their history, and provenance."""
+    """Versions, tags with their history, pins, and provenance."""
     store = _store(options)
     name = check_name(options.name)
     versions = store.versions(name)
@@ -73,6 +77,7 @@ def show(options: Options, _: Extra) -> int:
         value = {
             "name": name,
             "tags": store.tags(name),
+            "pins": _pins(store, name),
             "versions": [asdict(version) for version in versions],
         }
         print(json.dumps(value, indent=2))
@@ -82,6 +87,8 @@ def show(options: Options, _: Extra) -> int:
     for tag, number in store.tags(name).items():
         history = " -> ".join(str(record.version) for record in store.tag_history(name, tag))
         print(f"{tag}: {number}  (history: {history})")
+    if pins := _pins(store, name):
+        print(f"pinned: {', '.join(pins)}")
     for version in versions:
         if version.provenance:
             print(f"{version.canonical} provenance: {json.dumps(version.provenance)}")
@@ -112,6 +119,27 @@ def rollback(options: Options, _: Extra) -> int:
     return 0
 
 
+def pin(options: Options, _: Extra) -> int:
+    """Keep an adapter in the memory of servers."""
+    store = _store(options)
+    adapter = parse_adapter(options.adapter)
+    added = store.pin(adapter)
+    print(f"{adapter} {'is pinned' if added else 'was pinned already'}: now {store.resolve(adapter).canonical}")
+    return 0
+
+
+def unpin(options: Options, _: Extra) -> int:
+    """End a pin; status 1 when there is none."""
+    store = _store(options)
+    adapter = parse_adapter(options.adapter)
+    if store.unpin(adapter):
+        print(f"{adapter} is not pinned any more")
+        return 0
+    pins = ", ".join(_pins(store, adapter.name)) or "nothing"
+    print(f"loraloom: {adapter} is not pinned; of {adapter.name!r}, {pins} is", file=sys.stderr)
+    return 1
+
+
 def remove(options: Options, _: Extra) -> int:
     """Remove a version, or all of them."""
     store = _store(options)
@@ -136,6 +164,10 @@ def _user() -> str | None:
 
 def _tags(tags: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{tag}={number}" for tag, number in tags)
+
+
+def _pins(store: Store, name: str) -> list[str]:
+    return [str(adapter) for adapter in store.pins_of(name)]
 
 
 def _version_row(record: VersionRecord) -> tuple[str, ...]:

@@ -119,7 +119,9 @@ def _add_doctor(commands: Commands) -> None:
 
 
 def _add_adapters(commands: Commands) -> None:
-    group = commands.add_parser("adapters", help="add, list, tag and remove adapters", description="Manage the store.")
+    group = commands.add_parser(
+        "adapters", help="add, list, tag, pin and remove adapters", description="Manage the store."
+    )
     adapters = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_publishing(adapters)
     _add_looking(adapters)
@@ -153,5 +155,9 @@ def _add_changing(adapters: Commands) -> None:
     rollback = _command(adapters, "rollback", "adapters", "rollback", "let a tag name what it named before")
     rollback.add_argument("name", metavar="NAME")
     rollback.add_argument("tag", metavar="TAG")
+    pin = _command(adapters, "pin", "adapters", "pin", "let servers keep an adapter in main memory")
+    pin.add_argument("adapter", metavar="NAME[@VERSION|@TAG]")
+    unpin = _command(adapters, "unpin", "adapters", "unpin", "end a pin")
+    unpin.add_argument("adapter", metavar="NAME[@VERSION|@TAG]")
     remove = _command(adapters, "remove", "adapters", "remove", "remove one version, or all of an adapter")
     remove.add_argument("adapter", metavar="NAME[@VERSION]")

@@ -7,9 +7,9 @@ is canonical, and the adapter is leased until the answer has been sent.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from starlette.requests import ClientDisconnect
 
@@ -40,6 +40,9 @@ log = logging.getLogger("vllm.loraloom.gate")
 FOREIGN_SELECTORS = (b"x-amzn-sagemaker-adapter-identifier", b"x-amzn-sagemaker-adapter-alias")
 """Headers by which the engine's server would let a request choose an adapter after it has passed the gate."""
 
+Tier: TypeAlias = Literal["slot", "cpu"]
+"""Where the engine holds an adapter: in a slot, or in main memory only."""
+
 
 class Engine(Protocol):
     """What the gate needs to know of the engine."""
@@ -51,6 +54,9 @@ class Engine(Protocol):
     @property
     def max_model_len(self) -> int:
         """Tokens of prompt and answer together."""
+
+    async def tiers(self) -> Mapping[str, Tier] | None:
+        """Where each adapter is that the engine holds, by its name; None when the engine has no time to say."""
 
 
 @dataclass(frozen=True)

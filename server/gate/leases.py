@@ -3,8 +3,8 @@
 The engine holds up to `capacity` adapters in main memory. Beyond that it would evict one by itself and, if a request
 for it was still waiting, read its directory again in the middle of a step, where an error ends the engine. So nothing
 is left to it: this object knows what the engine holds, evicts only what no request leases, and lets a new adapter in
-only when there is a place. An adapter is read from disk in one situation only, when a request for it arrives and it is
-not held, and there an error is an answer to that request.
+only when there is a place. An adapter is read from disk in two situations only: when a request for it arrives and it is
+not held, and there an error is an answer to that request; and ahead of requests, when a place is free or pinned.
 
 A place belongs to no request: what has begun to load is loaded to the end, also when every client that waited for it
 has left, because the engine cannot be stopped half-way and would hold an adapter that nobody knows of.
@@ -13,7 +13,7 @@ has left, because the engine cannot be stopped half-way and would hold an adapte
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +27,8 @@ log = logging.getLogger("vllm.loraloom.leases")
 class Residents(Protocol):
     """The adapters that the engine holds in main memory."""
 
-    async def load(self, name: str) -> None:
-        """Read an adapter into memory from its `Leases.directory`; raises if the engine refuses it."""
+    async def load(self, name: str, folder: Path) -> None:
+        """Read an adapter into memory from a verified directory; raises if the engine refuses it."""
 
     async def unload(self, name: str) -> None:
         """Free the engine's copy, if there is one."""
@@ -90,6 +90,7 @@ class Leases:
         self._capacity = capacity
         self._patience = patience
         self._places: OrderedDict[str, _Place] = OrderedDict()  # least recently used first
+        self._pinned: frozenset[str] = frozenset()
         self._door = asyncio.Lock()  # its queue is the order in which new adapters are let in
         self._freed = asyncio.Event()
 
@@ -115,20 +116,49 @@ class Leases:
         finally:
             await self._leave(name, place)
 
-    def directory(self, name: str) -> Path | None:
-        """The verified directory of an adapter that is being loaded or is in memory; None for any other name."""
-        place = self._places.get(name)
-        return place.folder if place else None
-
     def resident(self, name: str) -> bool:
         """Whether the engine holds an adapter in memory."""
         place = self._places.get(name)
         return place is not None and place.folder is not None and place.ready.done() and not place.failed
 
+    @property
+    def residents(self) -> list[str]:
+        """The adapters that the engine holds in memory, most recently used first."""
+        return [name for name in reversed(self._places) if self.resident(name)]
+
     def in_flight(self, name: str) -> int:
         """The number of requests that hold an adapter now."""
         place = self._places.get(name)
         return place.holders if place else 0
+
+    @property
+    def most_pinned(self) -> int:
+        """How many adapters can be pinned: one place must stay for all others."""
+        return self._capacity - 1
+
+    def pinned(self, name: str) -> bool:
+        """Whether an adapter stays in memory when it is not in use."""
+        return name in self._pinned
+
+    def pin(self, names: Collection[str]) -> None:
+        """Keep these adapters in memory, in place of those named before; whoever pins one holds it meanwhile."""
+        assert len(set(names)) <= self.most_pinned, "a place stays for the others"
+        self._pinned = frozenset(names)
+        self._freed.set()
+
+    async def fill(self, name: str, digest: str) -> None:
+        """Load an adapter ahead of requests, if there is a free place that nobody waits for.
+
+        It is the first to go when a place is needed. Raises as `hold` does.
+        """
+        if name in self._places or len(self._places) >= self._capacity or self._door.locked():
+            return
+        place = self._places[name] = self._new_place(name, digest)
+        self._places.move_to_end(name, last=False)
+        await asyncio.wait([place.ready])
+        if place.failed and place.idle:
+            await self._evict(name, place)
+        await place.ready
 
     async def retire(self, name: str) -> None:
         """Free the engine's copy of a removed adapter, now or when its last request ends."""
@@ -175,8 +205,8 @@ class Leases:
 
     def _in_the_way(self, name: str) -> tuple[str, _Place] | None:
         """What can be cleared to let an adapter in: its own failed place, else the least recently used idle one."""
-        places = {name: self._places[name]} if name in self._places else self._places
-        return next(((other, place) for other, place in places.items() if place.idle), None)
+        names = [name] if name in self._places else [other for other in self._places if other not in self._pinned]
+        return next(((other, self._places[other]) for other in names if self._places[other].idle), None)
 
     def _new_place(self, name: str, digest: str) -> _Place:
         place = _Place(digest)
@@ -186,9 +216,9 @@ class Leases:
 
     async def _bring(self, name: str, place: _Place) -> Path:
         """Verify an adapter's files, then let the engine load them."""
-        place.folder = await asyncio.to_thread(self._blobs.acquire, place.digest)
-        await self._residents.load(name)
-        return place.folder
+        folder = place.folder = await asyncio.to_thread(self._blobs.acquire, place.digest)
+        await self._residents.load(name, folder)
+        return folder
 
     async def _leave(self, name: str, place: _Place) -> None:
         place.holders -= 1

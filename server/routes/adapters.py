@@ -1,10 +1,10 @@
 """/v1/adapters: publish, look at, tag and remove adapters while the server runs."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Request, Response
@@ -15,11 +15,13 @@ from loraloom.adapters.names import check_name
 from loraloom.adapters.sources import fetched
 from loraloom.adapters.store.records import Published, VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
-from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.gate import Gate, Tier
 from loraloom.server.routes.gated import Gated, GatedRoute, first_problem
 from loraloom.server.routes.upload import Publication, receive_upload
 
 router = APIRouter(prefix="/v1/adapters", route_class=GatedRoute, tags=["LoraLoom"])
+
+Residency: TypeAlias = Tier | Literal["disk"]
 
 
 class Version(BaseModel, frozen=True):
@@ -29,7 +31,9 @@ class Version(BaseModel, frozen=True):
         model: what requests put into `model` to get exactly this version.
         rank: largest rank of its modules.
         base: fingerprint of the base model it was published for; null where that was not known.
-        residency: `cpu` when the engine holds it in memory, `disk` otherwise.
+        residency: `slot` when the engine computes with it, or did lately; `cpu` when it holds it in main memory;
+            `disk` otherwise.
+        pinned: whether this server keeps it in main memory because of a pin.
         in_flight: requests that use it now.
     """
 
@@ -42,7 +46,8 @@ class Version(BaseModel, frozen=True):
     created: datetime
     by: str | None
     provenance: Mapping[str, Any]
-    residency: Literal["cpu", "disk"]
+    residency: Residency
+    pinned: bool
     in_flight: int
 
 
@@ -118,7 +123,8 @@ async def publish(request: Request, response: Response, gate: Gated) -> Version:
     else:
         raise WrongContentType(f"send multipart/form-data or application/json, not {media_type or 'without a type'!r}")
     response.status_code = 201 if published.created else 200
-    return _version(published.version, gate)
+    (version,) = await _versions([published.version], gate)
+    return version
 
 
 @router.put("/{name:path}/tags/{tag}")
@@ -141,11 +147,11 @@ async def remove_all(name: str, gate: Gated) -> RemovedVersions:
 
 
 @router.get("/{name:path}")
-def adapter(name: str, gate: Gated) -> Adapter:
+async def adapter(name: str, gate: Gated) -> Adapter:
     """One adapter: versions, tags, provenance, and where each version is now."""
-    check_name(name)
-    versions = [_version(record, gate) for record in gate.store.versions(name)]
-    return Adapter(name=name, tags=gate.store.tags(name), versions=versions)
+    records = await run_in_threadpool(gate.store.versions, check_name(name))
+    tags = await run_in_threadpool(gate.store.tags, name)
+    return Adapter(name=name, tags=tags, versions=await _versions(records, gate))
 
 
 def publish_source(gate: Gate, source: str, publication: Publication) -> Published:
@@ -223,11 +229,22 @@ async def _publish_upload(request: Request, gate: Gate) -> Published:
         return await run_in_threadpool(publish_folder, gate, folder, publication)
 
 
-def _version(record: VersionRecord, gate: Gate) -> Version:
-    model = record.canonical
+async def _versions(records: Iterable[VersionRecord], gate: Gate) -> list[Version]:
+    tiers = await gate.engine.tiers()
+    return [_version(record, gate, _residency(record.canonical, gate, tiers)) for record in records]
+
+
+def _residency(model: str, gate: Gate, tiers: Mapping[str, Tier] | None) -> Residency:
+    """Where a version is, as the engine says; while it has no time to say, as the leases know."""
+    if tiers is not None:
+        return tiers.get(model, "disk")
+    return "cpu" if gate.leases.resident(model) else "disk"
+
+
+def _version(record: VersionRecord, gate: Gate, residency: Residency) -> Version:
     return Version(
         version=record.number,
-        model=model,
+        model=record.canonical,
         digest=record.digest,
         rank=record.rank,
         base=record.base,
@@ -235,6 +252,7 @@ def _version(record: VersionRecord, gate: Gate) -> Version:
         created=datetime.fromisoformat(record.created),
         by=record.by,
         provenance=record.provenance,
-        residency="cpu" if gate.leases.resident(model) else "disk",
-        in_flight=gate.leases.in_flight(model),
+        residency=residency,
+        pinned=gate.leases.pinned(record.canonical),
+        in_flight=gate.leases.in_flight(record.canonical),
     )

@@ -85,13 +85,14 @@ def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vl
     Args:
         model: the base model's directory.
         store: the adapter store.
-        folder: for the log.
+        folder: for the log and the cache.
         arguments: further ones of `loraloom serve`.
         vllm: what goes behind the `--`.
     """
     port = _free_port()
     command = [sys.executable, "-m", "loraloom.server.cli", "serve", str(model), "--served-name", BASE]
-    command += ["--port", str(port), "--adapters", str(store), *arguments, "--", *vllm]
+    command += ["--port", str(port), "--adapters", str(store), "--cache", str(folder / "cache")]
+    command += [*arguments, "--", *vllm]
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "HF_HUB_OFFLINE": "1"})
@@ -106,6 +107,12 @@ def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vl
         except subprocess.TimeoutExpired:
             process.kill()
             raise AssertionError(f"the server did not end after SIGTERM:\n{server.tail()}") from None
+
+
+def residency(server: Server, name: str) -> dict[str, str]:
+    """Where each version of an adapter is."""
+    versions = httpx.get(f"{server.url}/v1/adapters/{name}").json()["versions"]
+    return {version["model"]: version["residency"] for version in versions}
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], patience: float = 60.0) -> None:

@@ -104,7 +104,7 @@ async def held(client: httpx.AsyncClient, name: str, model: str, requests: int =
     """Whether at least so many requests hold a version, and the engine has it in memory."""
     versions = (await client.get(f"/v1/adapters/{name}")).json()["versions"]
     version = next(version for version in versions if version["model"] == model)
-    return bool(version["in_flight"] >= requests and version["residency"] == "cpu")
+    return bool(version["in_flight"] >= requests and version["residency"] != "disk")
 
 
 async def stream(client: httpx.AsyncClient, body: dict[str, object]) -> str:

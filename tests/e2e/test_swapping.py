@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from loraloom.demo.catalog import demo_adapters
-from tests.e2e.serving import CPU_TIER, SLOTS, Server, chat_body
+from tests.e2e.serving import CPU_TIER, SLOTS, Server, chat_body, residency
 
 pytestmark = pytest.mark.engine
 
@@ -34,12 +34,6 @@ def test_more_adapters_than_slots_and_than_memory_holds(server: Server) -> None:
 
 def test_the_server_says_what_it_holds(server: Server) -> None:
     asyncio.run(check(server, 1))
-    with server.client() as client:
-        details = [client.get(f"/v1/adapters/{adapter.name}").json() for adapter in demo_adapters()]
-    tiers = [
-        version["residency"]
-        for adapter in details
-        for version in adapter["versions"]
-        if version["model"].endswith("@1")
-    ]
-    assert tiers.count("cpu") == CPU_TIER
+    tiers = [residency(server, adapter.name)[f"{adapter.name}@1"] for adapter in demo_adapters()]
+    assert tiers.count("slot") == SLOTS
+    assert tiers.count("cpu") == CPU_TIER - SLOTS

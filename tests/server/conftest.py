@@ -94,7 +94,6 @@ def build_gate(store: Store, served_base: ServedBase, engine: FakeEngine, tmp_pa
     def build(**settings: Any) -> Gate:
         values = Settings(**{"model": BASE, "adapters": store.url, "cache": tmp_path / "cache", **settings})
         leases = Leases(engine, VerifiedBlobs(store), engine.capacity, values.queue_timeout)
-        engine.directory = leases.directory
         return Gate(
             settings=values,
             store=store,

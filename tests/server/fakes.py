@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from loraloom.server.gate.gate import Tier
+
 
 class FakeEngine:
     """Holds adapters in memory as vLLM does, and notes a fault where vLLM would be led astray.
@@ -14,7 +16,9 @@ class FakeEngine:
     more than it holds is a fault, and so is taking out an adapter that a request still uses.
 
     Attributes:
+        silent: whether it has no time to say what it holds.
         held: names in memory.
+        folders: the directory from which each name was loaded last.
         loads, unloads: names in the order of the calls.
         refused: names that it cannot load.
         stuck: names whose loading waits until they are taken out of this set and `go` is set.
@@ -23,10 +27,11 @@ class FakeEngine:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.directory: Callable[[str], Path | None] = lambda name: None
         self.dead = False
         self.max_model_len = 2048
+        self.silent = False
         self.held: set[str] = set()
+        self.folders: dict[str, Path] = {}
         self.loads: list[str] = []
         self.unloads: list[str] = []
         self.refused: set[str] = set()
@@ -36,15 +41,22 @@ class FakeEngine:
         self.pace: Callable[[], int] = lambda: 1
         self._used: Counter[str] = Counter()
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, folder: Path) -> None:
         """Read an adapter from its directory."""
         self.loads.append(name)
+        self.folders[name] = folder
         await asyncio.shield(asyncio.ensure_future(self._load(name)))
 
     async def unload(self, name: str) -> None:
         """Free an adapter, if it is held."""
         self.unloads.append(name)
         await asyncio.shield(asyncio.ensure_future(self._unload(name)))
+
+    async def tiers(self) -> dict[str, Tier] | None:
+        """What is used has a slot."""
+        if self.silent:
+            return None
+        return {name: "slot" if self._used[name] else "cpu" for name in self.held}
 
     @contextmanager
     def using(self, name: str) -> Iterator[None]:
@@ -66,8 +78,6 @@ class FakeEngine:
             self.go.clear()
             await self.go.wait()
         await self._steps()
-        folder = self.directory(name)
-        self._fault_if(folder is None, f"{name} is loaded and nobody knows its directory")
         if name in self.refused:
             raise ValueError(f"{name} does not fit the model")
         self._fault_if(name in self.held, f"{name} is loaded twice")

@@ -2,7 +2,6 @@
 
 import asyncio
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,61 +17,79 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's own imports warn of deprecations
     from vllm.entrypoints.openai.models.protocol import BaseModelPath
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
-    from vllm.lora.request import LoRARequest
-    from vllm.lora.resolver import LoRAResolverRegistry
 
     from loraloom.server.engine import VllmEngine, adapter_limits, put_first, served_names
-    from loraloom.server.resolver import LeaseResolver
 
 
-class Client:
-    """vLLM's asynchronous engine, as far as its front end for adapters calls it.
+class Worker:
+    """What a worker's `AdapterReading` answers.
 
     Attributes:
         held: the adapters in memory, by vLLM's identifier.
+        slots: the identifiers in slots.
+        rounds: how often it says "reading" before it holds an adapter.
         refuses: whether it cannot load any.
-        gate: set while loading goes on; clear it to keep an adapter loading.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[int, tuple[str, str]] = {}
+        self.slots: list[int] = []
+        self.rounds = 0
+        self.refuses = False
+        self.reading: dict[int, int] = {}
+
+    def loraloom_read(self, identifier: int, name: str, folder: str) -> str:
+        left = self.reading.setdefault(identifier, self.rounds)
+        if left > 0:
+            self.reading[identifier] = left - 1
+            return "reading"
+        if self.refuses:
+            del self.reading[identifier]
+            return "refused"
+        self.held[identifier] = (name, folder)
+        return "held"
+
+    def loraloom_drop(self, identifier: int) -> bool:
+        return bool({self.reading.pop(identifier, None), self.held.pop(identifier, None)} - {None})
+
+    def loraloom_tiers(self) -> tuple[list[int], list[int]]:
+        return self.slots, list(self.held)
+
+
+class Client:
+    """vLLM's asynchronous engine with two workers, as far as adapters need it.
+
+    Attributes:
+        silent: whether it never answers.
     """
 
     renderer = input_processor = None
     model_config = SimpleNamespace(max_model_len=512, model="tiny")
 
     def __init__(self) -> None:
-        self.held: dict[int, LoRARequest] = {}
-        self.refuses = False
+        self.workers = [Worker(), Worker()]
         self.errored = False
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.silent = False
 
-    async def add_lora(self, request: LoRARequest) -> bool:
-        """The engine's process goes on loading, whatever becomes of the caller."""
-        return await asyncio.shield(asyncio.ensure_future(self._load(request)))
-
-    async def remove_lora(self, identifier: int) -> bool:
-        return self.held.pop(identifier, None) is not None
-
-    async def _load(self, request: LoRARequest) -> bool:
-        await self.gate.wait()
-        if self.refuses:
-            raise ValueError("no such module")
-        self.held[request.lora_int_id] = request
-        return True
+    async def collective_rpc(
+        self, method: str, timeout: float | None = None, args: tuple[object, ...] = ()
+    ) -> list[object]:
+        await asyncio.sleep(0)
+        if self.errored:
+            raise ConnectionError("the engine's process is gone")
+        if self.silent:
+            await asyncio.Event().wait()
+        return [getattr(worker, method)(*args) for worker in self.workers]
 
 
-@pytest.fixture
-def directories() -> dict[str, Path]:
-    """What is leased."""
-    return {"sql@1": Path("/blobs/1"), "sql@2": Path("/blobs/2")}
+SQL = Path("/blobs/1")
 
 
 @pytest.fixture(autouse=True)
-def resolver(directories: dict[str, Path]) -> Iterator[None]:
-    before = dict(LoRAResolverRegistry.resolvers)
-    LoRAResolverRegistry.resolvers.clear()
-    LoRAResolverRegistry.register_resolver("loraloom", LeaseResolver(directories.get))
-    yield
-    LoRAResolverRegistry.resolvers.clear()
-    LoRAResolverRegistry.resolvers.update(before)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for long here."""
+    monkeypatch.setattr("loraloom.server.engine.FIRST_PAUSE", 1e-4)
+    monkeypatch.setattr("loraloom.server.engine.TELL", 0.01)
 
 
 @pytest.fixture
@@ -93,86 +110,128 @@ def engine(client: Client, models: OpenAIServingModels) -> VllmEngine:
     return VllmEngine(given, State({"openai_serving_models": models}))
 
 
-def held(client: Client) -> list[tuple[str, str]]:
-    return [(request.lora_name, request.lora_path) for request in client.held.values()]
+def held(client: Client) -> list[list[tuple[str, str]]]:
+    """What each worker holds."""
+    return [list(worker.held.values()) for worker in client.workers]
 
 
-async def test_loading_goes_through_vllms_front_end(
+def empty(client: Client) -> bool:
+    """Whether no worker holds or reads anything."""
+    return not any(worker.held or worker.reading for worker in client.workers)
+
+
+async def test_an_adapter_is_known_to_vllm_when_every_worker_holds_it(
     engine: VllmEngine, client: Client, models: OpenAIServingModels
 ) -> None:
-    await engine.load("sql@1")
-    assert held(client) == [("sql@1", "/blobs/1")]
-    assert list(models.lora_requests) == ["sql@1"]
-    await engine.load("sql@1")
-    assert len(client.held) == 1
+    client.workers[1].rounds = 5
+    loading = asyncio.ensure_future(engine.load("sql@1", SQL))
+    await asyncio.sleep(0.001)
+    assert "sql@1" not in models.lora_requests
+    await loading
+    assert held(client) == [[("sql@1", "/blobs/1")]] * 2
+    request = models.lora_requests["sql@1"]
+    assert (request.lora_name, request.lora_path) == ("sql@1", "/blobs/1")
+    assert list(client.workers[0].held) == [request.lora_int_id]
+
+
+async def test_every_load_has_an_identifier_of_its_own(engine: VllmEngine, client: Client) -> None:
+    await engine.load("sql@1", SQL)
+    await engine.load("date@1", Path("/blobs/2"))
+    await engine.unload("sql@1")
+    await engine.load("sql@1", Path("/blobs/elsewhere"))
+    assert held(client)[0] == [("date@1", "/blobs/2"), ("sql@1", "/blobs/elsewhere")]
+    assert sorted(client.workers[0].held) == [2, 3]
 
 
 async def test_unloading_frees_the_engines_copy_and_the_name(
-    engine: VllmEngine, client: Client, models: OpenAIServingModels, directories: dict[str, Path]
+    engine: VllmEngine, client: Client, models: OpenAIServingModels
 ) -> None:
-    await engine.load("sql@1")
-    await engine.load("sql@2")
+    await engine.load("sql@1", SQL)
+    await engine.load("sql@2", Path("/blobs/2"))
     await engine.unload("sql@1")
-    assert held(client) == [("sql@2", "/blobs/2")]
+    assert held(client) == [[("sql@2", "/blobs/2")]] * 2
     assert list(models.lora_requests) == ["sql@2"]
-    assert list(models.lora_resolver_lock) == ["sql@2"]
-    directories["sql@1"] = Path("/blobs/elsewhere")
-    await engine.load("sql@1")
-    assert ("sql@1", "/blobs/elsewhere") in held(client)
 
 
 async def test_unloading_what_is_not_there(engine: VllmEngine, client: Client) -> None:
     await engine.unload("sql@1")
-    assert client.held == {}
+    assert empty(client)
 
 
-async def test_an_adapter_that_the_engine_refuses(
+async def test_vllm_serves_what_it_knows_by_name_and_asks_nobody(
+    engine: VllmEngine, models: OpenAIServingModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading at run time needs no permission of vLLM's, since requests find their adapter loaded."""
+    from vllm.entrypoints.serve.engine.serving import BaseServing
+
+    monkeypatch.delenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", raising=False)
+    await engine.load("sql@1", SQL)
+    serving: Any = SimpleNamespace(models=models, request_logger=None, _is_model_supported=models.is_base_model)
+    request: Any = SimpleNamespace(model="sql@1")
+    assert await BaseServing._check_model(serving, request) is None
+    assert BaseServing._maybe_get_adapters(serving, request) is models.lora_requests["sql@1"]
+
+
+async def test_an_adapter_that_one_worker_refuses(
     engine: VllmEngine, client: Client, models: OpenAIServingModels
 ) -> None:
-    client.refuses = True
+    client.workers[1].refuses = True
     with pytest.raises(AdapterNotLoaded, match="cannot load adapter 'sql@1'") as refusal:
-        await engine.load("sql@1")
+        await engine.load("sql@1", SQL)
     assert refusal.value.param == "model"
     assert models.lora_requests == {}
-    client.refuses = False
-    await engine.load("sql@1")
-    assert held(client) == [("sql@1", "/blobs/1")]
+    assert empty(client)
+    client.workers[1].refuses = False
+    await engine.load("sql@1", SQL)
+    assert held(client) == [[("sql@1", "/blobs/1")]] * 2
 
 
-async def test_a_name_that_nobody_leases(engine: VllmEngine) -> None:
-    with pytest.raises(AdapterNotLoaded):
-        await engine.load("sql@3")
+async def test_loading_that_is_cancelled_leaves_nothing_behind(
+    engine: VllmEngine, client: Client, models: OpenAIServingModels
+) -> None:
+    client.workers[1].rounds = 10**6
+    loading = asyncio.ensure_future(engine.load("sql@1", SQL))
+    await asyncio.sleep(0.002)
+    assert held(client)[0]
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert empty(client)
+    assert models.lora_requests == {}
 
 
 async def test_an_engine_that_has_died(engine: VllmEngine, client: Client, models: OpenAIServingModels) -> None:
-    await engine.load("sql@1")
-    client.errored = client.refuses = True
+    await engine.load("sql@1", SQL)
+    client.errored = True
     assert engine.dead
     with pytest.raises(EngineUnavailable):
-        await engine.load("sql@2")
+        await engine.load("sql@2", SQL)
+    assert await engine.tiers() is None
     await engine.unload("sql@1")  # its process is gone, there is nothing to ask it
     assert list(models.lora_requests) == []
-    assert held(client) == [("sql@1", "/blobs/1")]
 
 
-async def test_vllm_loses_track_of_what_a_leaving_client_was_loading(
-    client: Client, models: OpenAIServingModels
-) -> None:
-    """Why `load` is called before a request goes to vLLM, in a task that no client can cancel.
+async def test_an_engine_that_dies_while_it_reads(engine: VllmEngine, client: Client) -> None:
+    client.workers[0].rounds = 10**6
+    loading = asyncio.ensure_future(engine.load("sql@1", SQL))
+    await asyncio.sleep(0.002)
+    client.errored = True
+    with pytest.raises(EngineUnavailable):
+        await loading
 
-    If this fails, vLLM has mended it, and requests may load adapters by themselves.
-    """
-    client.gate.clear()
-    request = asyncio.ensure_future(models.resolve_lora("sql@1"))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    request.cancel()
-    await asyncio.wait([request])
-    client.gate.set()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert held(client) == [("sql@1", "/blobs/1")]
-    assert models.lora_requests == {}
+
+async def test_the_tiers_go_by_name(engine: VllmEngine, client: Client) -> None:
+    assert await engine.tiers() == {}
+    await engine.load("sql@1", SQL)
+    await engine.load("date@1", Path("/blobs/2"))
+    client.workers[0].slots = [2, 99]
+    client.workers[0].held[99] = ("warmup", "")
+    assert await engine.tiers() == {"sql@1": "cpu", "date@1": "slot"}
+
+
+async def test_a_busy_engine_does_not_tell(engine: VllmEngine, client: Client) -> None:
+    client.silent = True
+    assert await engine.tiers() is None
 
 
 async def test_what_the_gate_asks_of_the_engine(engine: VllmEngine, client: Client) -> None:

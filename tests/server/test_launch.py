@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,10 +17,10 @@ from loraloom.server.launch import OURS, OWNED, Launch, plan
 from loraloom.server.machine import Machine
 from loraloom.server.settings import Settings
 from tests.server.conftest import Publish
-from tests.server.test_machine import CPU
+from tests.server.machine.test_machine import CPU
+from tests.server.test_footprint import write_model
 
 GPU = dataclasses.replace(CPU, gpu="NVIDIA L4", distribution="vllm")
-AVX512 = dataclasses.replace(CPU, flags=frozenset({"avx2", "avx512f"}))
 
 
 @pytest.fixture
@@ -53,9 +54,12 @@ def test_settings_become_arguments(settings: Settings) -> None:
     assert launch.arguments[-2:] == ("--max-model-len", "64")
 
 
-def test_the_gate_is_named_as_it_is(settings: Settings) -> None:
-    module, _, name = value(planned(settings), "--middleware").rpartition(".")
-    assert isinstance(getattr(importlib.import_module(module), name), type)
+@pytest.mark.parametrize("option", ["--middleware", "--worker-extension-cls"])
+def test_what_vllm_imports_is_named_as_it_is(settings: Settings, option: str) -> None:
+    module, _, name = value(planned(settings), option).rpartition(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vLLM's own imports warn of deprecations
+        assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
 def test_without_a_model_there_is_nothing_to_serve() -> None:
@@ -109,33 +113,34 @@ def test_a_store_that_cannot_be_used_ends_it(settings: Settings, tmp_path: Path)
         planned(settings.model_copy(update={"adapters": str(tmp_path / "file/store")}))
 
 
-def test_float32_on_a_processor_without_avx512(settings: Settings) -> None:
-    launch = planned(settings)
-    assert value(launch, "--dtype") == "float32"
-    assert any(note.startswith("--dtype float32: without AVX512") for note in launch.notes)
+def test_what_is_tuned_comes_before_the_users_own(settings: Settings) -> None:
+    launch = planned(settings, "--seed", "1")
+    assert launch.arguments[-4:] == ("--dtype", "float32", "--seed", "1")
+    assert launch.environment["LD_PRELOAD"] == ":".join(map(str, CPU.libraries.beside({})))
+    assert [note.partition(" ")[0] for note in launch.notes] == [
+        "--max-lora-rank",
+        "--dtype",
+        "VLLM_CPU_KVCACHE_SPACE=1:",
+        "threads:",
+        "LD_PRELOAD:",
+    ]
 
 
-@pytest.mark.parametrize("machine", [GPU, AVX512], ids=["gpu", "avx512"])
-def test_no_dtype_elsewhere(settings: Settings, machine: Machine) -> None:
-    assert "--dtype" not in planned(settings, machine=machine).arguments
+def test_memory_is_counted_by_the_model_and_the_served_rank(settings: Settings, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    machine = dataclasses.replace(CPU, memory_available=16 * 2**30)
+
+    def space(rank: int) -> str:
+        changed = settings.model_copy(update={"model": str(model), "max_lora_rank": rank})
+        return planned(changed, machine=machine).environment["VLLM_CPU_KVCACHE_SPACE"]
+
+    assert (space(8), space(512)) == ("6", "3")
 
 
-@pytest.mark.parametrize("extra", [("--dtype", "bfloat16"), ("--dtype=bfloat16",)])
-def test_a_users_dtype_stays(settings: Settings, extra: tuple[str, ...]) -> None:
-    arguments = planned(settings, *extra).arguments
-    assert sum(word.startswith("--dtype") for word in arguments) == 1
-    assert arguments[-len(extra) :] == extra
-
-
-@pytest.mark.parametrize(("memory", "space"), [(1, "1"), (8, "2"), (500, "4")])
-def test_memory_for_the_kv_cache_on_a_processor(settings: Settings, memory: int, space: str) -> None:
-    launch = planned(settings, machine=dataclasses.replace(CPU, memory_gib=memory))
-    assert launch.environment["VLLM_CPU_KVCACHE_SPACE"] == space
-    assert f"VLLM_CPU_KVCACHE_SPACE={space}: GiB of main memory for the KV cache" in launch.notes
-
-
-def test_no_such_memory_on_a_gpu(settings: Settings) -> None:
-    assert "VLLM_CPU_KVCACHE_SPACE" not in planned(settings, machine=GPU).environment
+def test_nothing_is_tuned_on_a_gpu(settings: Settings) -> None:
+    launch = planned(settings, machine=GPU)
+    assert "--dtype" not in launch.arguments
+    assert set(launch.environment) == {"VLLM_NO_USAGE_STATS", "VLLM_PLUGINS"}
 
 
 def test_the_users_environment_wins(settings: Settings) -> None:
@@ -144,9 +149,7 @@ def test_the_users_environment_wins(settings: Settings) -> None:
     assert not any("KVCACHE" in note for note in launch.notes)
 
 
-def test_what_loraloom_needs_is_set_whatever_the_user_has(settings: Settings) -> None:
-    launch = planned(settings, environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0"})
-    assert launch.environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+def test_usage_statistics_are_off(settings: Settings) -> None:
     assert planned(settings).environment["VLLM_NO_USAGE_STATS"] == "1"
 
 

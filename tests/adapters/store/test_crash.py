@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from loraloom.adapters.errors import StoreError
+from loraloom.adapters.names import Adapter, Tag
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.blobs import LocalBlobs
 from loraloom.adapters.store.disk import Disk
@@ -72,6 +73,19 @@ def remove_all(store: Store, given: Given) -> None:
     store.remove("sql")
 
 
+def pinned(store: Store, given: Given) -> None:
+    two_versions(store, given)
+    store.pin(Adapter("sql"))
+
+
+def pin(store: Store, given: Given) -> None:
+    store.pin(Adapter("sql", Tag("stable")))
+
+
+def unpin(store: Store, given: Given) -> None:
+    store.unpin(Adapter("sql"))
+
+
 OPERATIONS = [
     (nothing, add),
     (two_versions, add),
@@ -80,8 +94,12 @@ OPERATIONS = [
     (moved_tags, rollback),
     (moved_tags, remove),
     (moved_tags, remove_all),
+    (two_versions, pin),
+    (pinned, pin),
+    (pinned, unpin),
+    (pinned, remove_all),
 ]
-REPEATABLE = (add, add_again, tag)
+REPEATABLE = (add, add_again, tag, pin, unpin)
 """The operations that change nothing when they are done already."""
 
 each_operation = pytest.mark.parametrize(("before", "operation"), OPERATIONS, ids=lambda function: function.__name__)
@@ -121,6 +139,7 @@ def state_of(root: Path) -> State:
         name: {
             "versions": [(version.number, version.digest, version.original) for version in store.versions(name)],
             "tags": store.tags(name),
+            "pins": store.pins_of(name),
             "moves": {tag: [move.version for move in store.tag_history(name, tag)] for tag in store.tags(name)},
         }
         for name in store.names()

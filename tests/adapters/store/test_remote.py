@@ -94,6 +94,7 @@ def test_a_storage_that_cannot_keep_writers_apart_is_only_read(
         lambda: store.publish(given[1], "sql"),
         lambda: store.tag("sql", "stable", 1),
         lambda: store.remove("sql"),
+        lambda: store.pin(Adapter("sql")),
     ):
         with pytest.raises(StoreError, match="can only be read"):
             change()
@@ -185,6 +186,22 @@ def test_own_changes_are_seen_at_once_and_those_of_others_soon(tmp_path: Path, g
     assert mine.resolve(Adapter("sql")).number == 2
     assert mine.names() == ["sql"]
     assert mine.tags("sql") == {"latest": 1}
+
+
+def test_pins_are_read_anew_by_one_listing(tmp_path: Path, given: list[Path], requests: list[str]) -> None:
+    url = f"memory://{tmp_path.name}"
+    mine, other = open_at(url, tmp_path, refresh=3600), open_at(f"counting://{tmp_path.name}", tmp_path, refresh=3600)
+    mine.publish(given[0], "sql")
+    assert other.pins() == []
+    assert len(requests) == 1
+    assert mine.pin(Adapter("sql"))
+    assert not mine.pin(Adapter("sql"))
+    assert mine.pins() == other.pins() == [Adapter("sql")]
+    requests.clear()
+    assert other.pins() == [Adapter("sql")]
+    assert [path.rpartition("/")[2] for path in requests] == ["pins"]
+    assert other.unpin(Adapter("sql"))
+    assert mine.pins() == other.pins() == []
 
 
 class OneAtATime:

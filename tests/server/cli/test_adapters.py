@@ -99,14 +99,41 @@ def test_the_list(loraloom: Loraloom, two_versions: list[Path], base: Path) -> N
     loraloom("adapters", "add", two_versions[2], "--name", "org/date", "--base", base)
     outcome = loraloom("adapters", "list")
     assert outcome.out.splitlines() == [
-        "NAME      VERSIONS  TAGS",
+        "NAME      VERSIONS  TAGS                PINS",
         "org/date  1         latest=1",
         "sql       2         latest=2, stable=1",
     ]
     assert json.loads(loraloom("adapters", "list", "--json").out) == [
-        {"name": "org/date", "tags": {"latest": 1}},
-        {"name": "sql", "tags": {"latest": 2, "stable": 1}},
+        {"name": "org/date", "tags": {"latest": 1}, "pins": []},
+        {"name": "sql", "tags": {"latest": 2, "stable": 1}, "pins": []},
     ]
+
+
+def test_pin_and_unpin(loraloom: Loraloom, two_versions: list[Path], store: Path) -> None:
+    outcome = loraloom("adapters", "pin", "sql")
+    assert (outcome.status, outcome.out) == (0, "sql is pinned: now sql@2\n")
+    assert loraloom("adapters", "pin", "sql@stable").out == "sql@stable is pinned: now sql@1\n"
+    assert loraloom("adapters", "pin", "sql").out == "sql was pinned already: now sql@2\n"
+    assert [str(adapter) for adapter in Store.open(store).pins()] == ["sql", "sql@stable"]
+    assert loraloom("adapters", "list").out.splitlines()[1].endswith("latest=2, stable=1  sql, sql@stable")
+    assert json.loads(loraloom("adapters", "list", "--json").out)[0]["pins"] == ["sql", "sql@stable"]
+    assert "pinned: sql, sql@stable" in loraloom("adapters", "show", "sql").out.splitlines()
+    assert json.loads(loraloom("adapters", "show", "sql", "--json").out)["pins"] == ["sql", "sql@stable"]
+    outcome = loraloom("adapters", "unpin", "sql")
+    assert (outcome.status, outcome.out) == (0, "sql is not pinned any more\n")
+    outcome = loraloom("adapters", "unpin", "sql")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "loraloom: sql is not pinned; of 'sql', sql@stable is\n"
+    assert loraloom("adapters", "unpin", "sql@stable").status == 0
+    assert loraloom("adapters", "unpin", "sql").err == "loraloom: sql is not pinned; of 'sql', nothing is\n"
+    assert "pinned" not in loraloom("adapters", "show", "sql").out
+
+
+def test_pinning_what_is_not_there(loraloom: Loraloom, two_versions: list[Path]) -> None:
+    for words in (("pin", "sqk"), ("unpin", "sqk")):
+        outcome = loraloom("adapters", *words)
+        assert (outcome.status, outcome.err) == (1, "loraloom: there is no adapter 'sqk'. Did you mean 'sql'?\n")
+    assert loraloom("adapters", "pin", "sql@9").status == 1
 
 
 def test_the_list_of_no_store(loraloom: Loraloom, store: Path) -> None:

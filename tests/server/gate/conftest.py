@@ -39,9 +39,7 @@ def blobs() -> Blobs:
 @pytest.fixture
 def build_leases(engine: FakeEngine, blobs: Blobs) -> BuildLeases:
     def leases(patience: float = 60.0) -> Leases:
-        made = Leases(engine, blobs, CAPACITY, patience)
-        engine.directory = made.directory
-        return made
+        return Leases(engine, blobs, CAPACITY, patience)
 
     return leases
 

@@ -22,7 +22,7 @@ async def test_a_lease_gives_the_directory_of_an_adapter_that_the_engine_holds(
 ) -> None:
     async with leases.hold("a@1", digest_of("a")) as folder:
         assert folder == Path("/blobs") / digest_of("a")
-        assert leases.directory("a@1") == folder
+        assert engine.folders == {"a@1": folder}
         assert leases.resident("a@1")
         assert leases.in_flight("a@1") == 1
         assert engine.held == {"a@1"}
@@ -40,7 +40,6 @@ async def test_an_adapter_stays_in_memory_after_its_last_request(leases: Leases,
 
 async def test_nothing_is_known_of_other_names(leases: Leases) -> None:
     async with leases.hold("a@1", digest_of("a")):
-        assert leases.directory("b@1") is None
         assert not leases.resident("b@1")
         assert leases.in_flight("b@1") == 0
 
@@ -59,16 +58,6 @@ async def test_requests_for_one_adapter_load_it_once(
     await settled()
     assert [each.entered for each in (first, second, third)] == [True] * 3
     assert engine.loads == ["a@1"]
-
-
-async def test_the_resolver_knows_the_directory_while_the_engine_loads(
-    leases: Leases, engine: FakeEngine, request_for: RequestFor
-) -> None:
-    engine.stuck.add("a@1")
-    await request_for("a@1")
-    assert leases.directory("a@1") == Path("/blobs") / digest_of("a")
-    engine.stuck.clear()
-    engine.go.set()
 
 
 async def test_at_most_capacity_adapters_are_in_flight(request_for: RequestFor) -> None:
@@ -145,7 +134,6 @@ async def test_a_damaged_adapter_is_an_error_of_its_own_requests(
         with pytest.raises(DamagedBlob):
             async with leases.hold("x@1", digest_of("x")):
                 pytest.fail("a damaged adapter was let in")
-    assert leases.directory("x@1") is None
     assert engine.loads == ["a@1", "b@1"]
     assert (await request_for("c@1")).entered
     assert all(request.entered for request in held)
@@ -225,7 +213,6 @@ async def test_a_removed_adapter_goes_at_once_when_idle(leases: Leases, engine: 
     await leases.retire("a@1")
     assert engine.held == set()
     assert blobs.in_use() == set()
-    assert leases.directory("a@1") is None
     assert not leases.resident("a@1")
 
 
@@ -269,7 +256,7 @@ async def test_an_adapter_wanted_again_while_it_is_taken_out(
     for _ in range(10):
         await asyncio.sleep(0)
     assert engine.unloads == ["a@1"]
-    assert leases.directory("a@1") is None
+    assert not leases.resident("a@1")
     request = await request_for("a@1")
     await retiring
     assert request.entered
@@ -291,3 +278,122 @@ async def test_a_failing_unload_is_no_fault_of_who_waits_for_the_place(
     async with leases.hold("d@1", digest_of("d")):
         assert leases.resident("d@1")
     assert "a@1 could not be taken out" in caplog.text
+
+
+async def test_residents_are_told_most_recently_used_first(
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
+) -> None:
+    for letter in "abca":
+        await (await request_for(f"{letter}@1")).end()
+    assert leases.residents == ["a@1", "c@1", "b@1"]
+    await leases.retire("c@1")
+    engine.stuck.add("d@1")
+    await request_for("d@1")
+    assert leases.residents == ["a@1", "b@1"]
+    engine.stuck.clear()
+    engine.go.set()
+
+
+async def test_a_pinned_adapter_stays(leases: Leases, engine: FakeEngine, request_for: RequestFor) -> None:
+    await (await request_for("a@1")).end()
+    leases.pin({"a@1"})
+    for letter in "bcdef":
+        await (await request_for(f"{letter}@1")).end()
+    assert leases.resident("a@1")
+    assert leases.pinned("a@1")
+    assert not leases.pinned("b@1")
+    leases.pin(set())
+    for letter in "bcd":
+        await (await request_for(f"{letter}@1")).end()
+    assert not leases.resident("a@1")
+
+
+async def test_a_pin_that_ends_lets_in_who_waits(leases: Leases, request_for: RequestFor) -> None:
+    await (await request_for("a@1")).end()
+    leases.pin({"a@1"})
+    for letter in "bc":
+        await request_for(f"{letter}@1")
+    waiting = await request_for("d@1")
+    assert not waiting.entered
+    leases.pin(set())
+    await settled()
+    assert waiting.entered
+
+
+async def test_a_place_stays_for_what_is_not_pinned(leases: Leases) -> None:
+    assert leases.most_pinned == CAPACITY - 1
+    with pytest.raises(AssertionError):
+        leases.pin({"a@1", "b@1", "c@1"})
+
+
+async def test_a_pinned_adapter_that_is_removed_goes(leases: Leases, engine: FakeEngine) -> None:
+    async with leases.hold("a@1", digest_of("a")):
+        leases.pin({"a@1"})
+    await leases.retire("a@1")
+    assert engine.held == set()
+
+
+async def test_a_failed_place_goes_also_when_it_is_pinned(leases: Leases, engine: FakeEngine, blobs: Blobs) -> None:
+    async with leases.hold("a@1", digest_of("a")):
+        leases.pin({"a@1"})
+    await leases.retire("a@1")
+    blobs.damaged.add(digest_of("a"))
+    for _ in range(2):
+        with pytest.raises(DamagedBlob):
+            async with leases.hold("a@1", digest_of("a")):
+                pass
+
+
+async def test_filling_takes_free_places_only(leases: Leases, engine: FakeEngine, request_for: RequestFor) -> None:
+    await (await request_for("a@1")).end()
+    for letter in "abcd":
+        await leases.fill(f"{letter}@1", digest_of(letter))
+    assert engine.loads == ["a@1", "b@1", "c@1"]
+    assert leases.residents == ["a@1", "b@1", "c@1"]
+
+
+async def test_what_was_filled_in_goes_first(leases: Leases, engine: FakeEngine, request_for: RequestFor) -> None:
+    await (await request_for("a@1")).end()
+    for letter in "bc":
+        await leases.fill(f"{letter}@1", digest_of(letter))
+    await request_for("d@1")
+    assert engine.unloads == ["c@1"]
+
+
+async def test_a_request_joins_what_is_being_filled_in(
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
+) -> None:
+    engine.stuck.add("a@1")
+    filling = asyncio.ensure_future(leases.fill("a@1", digest_of("a")))
+    joined, other = await request_for("a@1"), await request_for("b@1")
+    assert other.entered
+    assert not joined.entered
+    engine.stuck.clear()
+    engine.go.set()
+    await filling
+    await settled()
+    assert joined.entered
+    assert engine.loads == ["a@1", "b@1"]
+
+
+async def test_nothing_is_filled_in_while_somebody_waits(
+    leases: Leases, engine: FakeEngine, request_for: RequestFor
+) -> None:
+    held = [await request_for(f"{letter}@1") for letter in "abc"]
+    waiting = await request_for("d@1")
+    await leases.fill("e@1", digest_of("e"))
+    assert "e@1" not in engine.loads
+    await held[0].end()
+    assert waiting.entered
+
+
+async def test_what_cannot_be_filled_in_gives_its_place_back(
+    leases: Leases, engine: FakeEngine, blobs: Blobs, request_for: RequestFor
+) -> None:
+    engine.refused.add("x@1")
+    blobs.damaged.add(digest_of("y"))
+    for name, error in (("x@1", ValueError), ("y@1", DamagedBlob)):
+        with pytest.raises(error):
+            await leases.fill(name, digest_of(name))
+    assert blobs.in_use() == set()
+    assert all([(await request_for(f"{letter}@1")).entered for letter in "abc"])

@@ -50,6 +50,7 @@ async def test_one_adapter_with_all_that_is_known(client: httpx.AsyncClient, pub
         "by": "tester",
         "provenance": {"from": "a test"},
         "residency": "disk",
+        "pinned": False,
         "in_flight": 0,
     }
     async with gate.leases.hold("org/sql@1", record.digest):
@@ -57,6 +58,25 @@ async def test_one_adapter_with_all_that_is_known(client: httpx.AsyncClient, pub
         assert (version["residency"], version["in_flight"]) == ("cpu", 1)
     (version,) = (await client.get(f"{ADAPTERS}/org/sql")).json()["versions"]
     assert (version["residency"], version["in_flight"]) == ("cpu", 0)
+
+
+async def test_each_version_has_a_residency_of_its_own(
+    client: httpx.AsyncClient, publish: Publish, gate: Gate, engine: FakeEngine
+) -> None:
+    records = [publish("sql") for _ in range(3)]
+    for record in records[:2]:
+        async with gate.leases.hold(record.canonical, record.digest):
+            pass
+    gate.leases.pin({"sql@2"})
+
+    async def told() -> list[tuple[str, bool]]:
+        versions = (await client.get(f"{ADAPTERS}/sql")).json()["versions"]
+        return [(version["residency"], version["pinned"]) for version in versions]
+
+    with engine.using("sql@1"):
+        assert await told() == [("slot", False), ("cpu", True), ("disk", False)]
+        engine.silent = True
+        assert await told() == [("cpu", False), ("cpu", True), ("disk", False)]
 
 
 @pytest.mark.parametrize(

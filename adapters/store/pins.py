@@ -1,0 +1,103 @@
+"""Pins: the selections whose adapters servers keep in memory.
+
+    pins/<name>/000003.json    all that is pinned under this name, after its third change; the highest number counts
+
+A pin is a selection, so `sql` follows the tag "latest". It ends with the name: when the last version has been removed,
+nothing is pinned, also if the name is published again later.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from loraloom.adapters.errors import AdapterNotFound, StoreError
+from loraloom.adapters.names import Adapter, parse_version
+from loraloom.adapters.store.history import History, folder_of, next_number
+from loraloom.adapters.store.journal import Journal
+from loraloom.adapters.store.objects import Objects
+from loraloom.adapters.store.records import PinRecord
+from loraloom.adapters.store.registry import Registry
+
+_ATTEMPTS = 1000
+
+Pinned: TypeAlias = Mapping[str, str]
+"""When each version of a name was pinned (UTC, ISO 8601), by the version as it was given."""
+
+
+class Pins:
+    """The pins of a store. Every change is a new record under the next number, as with all that a store writes."""
+
+    def __init__(self, objects: Objects, registry: Registry) -> None:
+        self._objects = objects
+        self._registry = registry
+        self._journal = Journal(objects)
+
+    def all(self) -> list[Adapter]:
+        """Every pinned selection, the oldest pin first; one may stand for no version any more."""
+        self._objects.check()
+        self._objects.refresh("pins")
+        newest = self._objects.map(self._newest, [f"pins/{name}" for name in self._objects.list("pins")])
+        names = [record.name for record in newest if record and record.pins]
+        return _oldest_first(pin for name in names for pin in self._under(name))
+
+    def of(self, name: str) -> list[Adapter]:
+        """What is pinned under a name, the oldest pin first."""
+        return _oldest_first(self._under(name))
+
+    def add(self, adapter: Adapter) -> bool:
+        """Pin a selection, which must stand for a version; False if it is pinned. Raises as `Registry.resolve`."""
+        self._registry.resolve(adapter)
+
+        def added(pins: Pinned, now: str) -> Pinned:
+            return {str(adapter.version): now, **pins}
+
+        return self._change(adapter.name, added)
+
+    def discard(self, adapter: Adapter) -> bool:
+        """End a pin; False if there is none. Raises `AdapterNotFound` if there is no such name."""
+
+        def without(pins: Pinned, _: str) -> Pinned:
+            return {version: since for version, since in pins.items() if version != str(adapter.version)}
+
+        return self._change(adapter.name, without)
+
+    def _change(self, name: str, change: Callable[[Pinned, str], Pinned]) -> bool:
+        """Write what `change` makes of the pins of a name and of the time; False: it leaves them as they are."""
+        folder = _folder(name)
+        for _ in range(_ATTEMPTS):
+            self._objects.refresh(folder)
+            history = self._registry.known(name)
+            pins, number = self._live(history, name), next_number(self._journal.numbers(folder))
+            record = PinRecord(number=number, name=name, end=history.end)
+            record = replace(record, pins=change(pins, record.created))
+            if record.pins == pins:
+                return False
+            self._registry.prepare()
+            if self._journal.append(folder, record):
+                return True
+        raise StoreError(f"too many others change the pins of {name!r} in the store {self._objects.url}: try again")
+
+    def _under(self, name: str) -> list[tuple[str, Adapter]]:
+        """When each selection of a name was pinned."""
+        try:
+            pins = self._live(self._registry.known(name), name)
+        except AdapterNotFound:
+            return []
+        return [(since, Adapter(name, parse_version(version))) for version, since in pins.items()]
+
+    def _live(self, history: History, name: str) -> Pinned:
+        """What is pinned since the name was published, or published again."""
+        record = self._newest(_folder(name))
+        return record.pins if record and record.end == history.end else {}
+
+    def _newest(self, folder: str) -> PinRecord | None:
+        numbers = self._journal.numbers(folder)
+        return self._journal.get(folder, numbers[-1], PinRecord) if numbers else None
+
+
+def _folder(name: str) -> str:
+    return f"pins/{folder_of(name).removeprefix('names/')}"
+
+
+def _oldest_first(pins: Iterable[tuple[str, Adapter]]) -> list[Adapter]:
+    return [adapter for _, adapter in sorted(pins, key=lambda pin: (pin[0], str(pin[1])))]
