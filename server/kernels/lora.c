@@ -84,6 +84,17 @@ INLINE float total(floats v)
     return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
 
+/* Whether a number is not zero, of either sign; a NaN is not. */
+INLINE int is_float(float f)
+{
+    return f != 0;
+}
+
+INLINE int is_bfloat16(bfloat16 h)
+{
+    return (h & 0x7fff) != 0;
+}
+
 #define NUMBER float
 #define FOR(name) name##_float
 #include "lora.c"
@@ -242,6 +253,32 @@ void FOR(lora_add)(NUMBER *y, int64_t y_stride, const NUMBER *x, int64_t x_strid
                 FOR(add_rows)(y + i * y_stride, y_stride, x + i * x_stride, x_stride, inputs, scale, u, slices,
                               slice_count, 1);
         }
+    }
+}
+
+/* How many of A's rows there are up to the last one that is not zero. */
+int64_t FOR(lora_rank)(const NUMBER *a, int64_t rows, int64_t inputs)
+{
+    for (int64_t k = rows; k > 0; k--) {
+        const NUMBER *row = a + (k - 1) * inputs;
+        int used = 0;
+        for (int64_t j = 0; j < inputs; j++)
+            used |= FOR(is)(row[j]);
+        if (used)
+            return k;
+    }
+    return 0;
+}
+
+/* The first `rank` columns of B, (width, stride), as rows of `out`, (rank, width). */
+void FOR(lora_transpose)(NUMBER *out, const NUMBER *b, int64_t width, int64_t stride, int64_t rank)
+{
+    enum { BLOCK = 64 }; /* of B's rows, which stay in the cache meanwhile */
+    for (int64_t first = 0; first < width; first += BLOCK) {
+        int64_t end = first + BLOCK < width ? first + BLOCK : width;
+        for (int64_t k = 0; k < rank; k++)
+            for (int64_t j = first; j < end; j++)
+                out[k * width + j] = b[j * stride + k];
     }
 }
 

@@ -1,8 +1,9 @@
 """The fused LoRA kernel, called with tensors."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,9 +45,10 @@ class Table:
         """Fill in a slot's factors of one slice: a, (rank, inputs), and b, (rank, width), both contiguous."""
         self._updates[slot * self.count + piece] = _Update(a.data_ptr(), b.data_ptr(), len(a))
 
-    def clear(self) -> None:
-        """No slot has factors."""
-        ctypes.memset(self.updates, 0, ctypes.sizeof(self._updates))
+    def clear(self, slot: int) -> None:
+        """A slot has no factors any more."""
+        for piece in range(self.count):
+            self._updates[slot * self.count + piece] = _Update(None, None, 0)
 
 
 class Kernel:
@@ -58,15 +60,24 @@ class Kernel:
             OSError: it cannot be loaded.
         """
         library = ctypes.CDLL(str(path))
-        self._functions = {dtype: getattr(library, f"lora_add_{suffix}") for dtype, suffix in SUFFIXES.items()}
-        for function in self._functions.values():
-            rows = (_Pointer, _Int, _Pointer, _Int, _Int, _Int, _Pointer)
-            function.argtypes = (*rows, _Pointer, _Pointer, _Int, ctypes.c_float)
-            function.restype = None
+        rows = (_Pointer, _Int, _Pointer, _Int, _Int, _Int, _Pointer)
+        self._add = _functions(library, "lora_add", None, *rows, _Pointer, _Pointer, _Int, ctypes.c_float)
+        self._rank = _functions(library, "lora_rank", _Int, _Pointer, _Int, _Int)
+        self._transpose = _functions(library, "lora_transpose", None, _Pointer, _Pointer, _Int, _Int, _Int)
+
+    def rank(self, a: torch.Tensor) -> int:
+        """How many rows of A, (max rank, inputs), there are up to the last one that is not zero."""
+        return int(self._rank[a.dtype](a.data_ptr(), *a.shape))
+
+    def transposed(self, b: torch.Tensor, rank: int) -> torch.Tensor:
+        """A copy of the first columns of B, (width, max rank), as (rank, width)."""
+        out = torch.empty(rank, len(b), dtype=b.dtype)
+        self._transpose[b.dtype](out.data_ptr(), b.data_ptr(), len(b), b.stride(0), rank)
+        return out
 
     def takes(self, y: torch.Tensor, x: torch.Tensor, factors: torch.dtype) -> bool:
         """Whether it computes with tensors such as these."""
-        alike = y.dtype == x.dtype == factors and x.dtype in self._functions
+        alike = y.dtype == x.dtype == factors and x.dtype in SUFFIXES
         return alike and y.stride(1) == 1 and x.stride(1) == 1
 
     def add(self, y: torch.Tensor, x: torch.Tensor, slots: torch.Tensor, table: Table, scale: float) -> None:
@@ -79,7 +90,7 @@ class Kernel:
             table: of the layer, with all that these slots have.
             scale: applies to every update.
         """
-        self._functions[x.dtype](
+        self._add[x.dtype](
             y.data_ptr(),
             y.stride(0),
             x.data_ptr(),
@@ -92,3 +103,11 @@ class Kernel:
             table.count,
             scale,
         )
+
+
+def _functions(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> dict[torch.dtype, Callable[..., Any]]:
+    """A function for each dtype that it is compiled for."""
+    functions = {dtype: getattr(library, f"{name}_{suffix}") for dtype, suffix in SUFFIXES.items()}
+    for function in functions.values():
+        function.argtypes, function.restype = arguments, result
+    return functions

@@ -50,8 +50,7 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         self._embeddings_indices.zero_()
         self._tokens = self._samples = Groups(torch.empty(0, dtype=torch.long))
         self._kernel: Kernel | None = install.kernel()
-        # The kernel converts numbers as it reads them; torch would do it at every call.
-        self._factors = SlotFactors(None if self._kernel else torch.float32)
+        self._factors = SlotFactors(self._kernel)
 
     def update_metadata(
         self,
@@ -65,6 +64,7 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
         self._tokens = Groups(self.token_lora_indices)
         self._samples = Groups(self.sampler_indices)
+        self._factors.writes.note(lora_index_to_id)
 
     @_eager
     def add_lora_linear(
@@ -184,7 +184,7 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         layer = self._factors.layer(a_stacked, b_stacked, output_slices)
         if not layer.holds(groups.used):
             return
-        if self._kernel and self._kernel.takes(y, x, layer.dtype) and a_stacked[0].shape[-2] <= MAX_RANK:
+        if self._kernel and self._kernel.takes(y, x, a_stacked[0].dtype) and a_stacked[0].shape[-2] <= MAX_RANK:
             self._kernel.add(y, x, groups.slots, layer.table, scale)
             return
         by_slot = groups.by_slot

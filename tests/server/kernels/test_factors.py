@@ -1,6 +1,10 @@
+from pathlib import Path
+
+import pytest
 import torch
 
 from loraloom.server.kernels.factors import SlotFactors
+from loraloom.server.kernels.native import Kernel
 
 SLOTS, MAX_RANK, INPUT, WIDTHS = 3, 8, 5, (4, 2)
 
@@ -76,13 +80,74 @@ def test_b_alone_written_again_is_looked_at_again() -> None:
     assert torch.equal(factors.layer(a, b, WIDTHS).of(1)[0].b, torch.full((2, 4), 3.0))
 
 
-def test_copies_are_contiguous_and_of_the_dtype_asked_for() -> None:
-    a, b = stacked_zeros()
+def test_torch_gets_float32() -> None:
+    a, b = (tuple(each.bfloat16() for each in stacked) for stacked in stacked_zeros())
     fill(a, slot=1, piece=1, rank=2)
-    (update,) = SlotFactors(torch.bfloat16).layer(a, b, WIDTHS).of(1)
-    assert (update.a.dtype, update.b.dtype) == (torch.bfloat16, torch.bfloat16)
+    (update,) = SlotFactors().layer(a, b, WIDTHS).of(1)
+    assert (update.a.dtype, update.b.dtype) == (torch.float32, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_kernel_gets_rows_of_the_slots_own_dtype(library: Path, dtype: torch.dtype) -> None:
+    a, b = (tuple(each.to(dtype) for each in stacked) for stacked in stacked_zeros())
+    fill(a, slot=1, piece=0, rank=3)
+    b[0][1] = torch.randn(4, MAX_RANK).to(dtype)
+    (update,) = SlotFactors(Kernel(library)).layer(a, b, WIDTHS).of(1)
+    assert torch.equal(update.a, a[0][1, 0, :3])
+    assert torch.equal(update.b, b[0][1, 0, :, :3].t())
     assert update.a.is_contiguous()
     assert update.b.is_contiguous()
+
+
+def filled() -> tuple[SlotFactors, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """Factors of adapters 10, 11 and 12 in the slots, all found."""
+    a, b = stacked_zeros()
+    factors = SlotFactors()
+    for slot in range(SLOTS):
+        fill(a, slot, piece=0, rank=2)
+    factors.writes.note((10, 11, 12))
+    factors.layer(a, b, WIDTHS).holds(range(SLOTS))
+    return factors, a, b
+
+
+def test_only_the_slot_that_another_adapter_got_is_looked_at_again() -> None:
+    factors, a, b = filled()
+    before = [factors.layer(a, b, WIDTHS).of(slot)[0] for slot in range(SLOTS)]
+    fill(a, slot=1, piece=0, rank=5)
+    factors.writes.note((10, 13, 12))
+    after = [factors.layer(a, b, WIDTHS).of(slot)[0] for slot in range(SLOTS)]
+    assert [new is old for new, old in zip(after, before, strict=True)] == [True, False, True]
+    assert len(after[1].a) == 5
+
+
+def test_a_layer_that_missed_some_steps_catches_up() -> None:
+    factors, a, b = filled()
+    fill(a, slot=1, piece=0, rank=5)
+    factors.writes.note((10, 13, 12))
+    fill(a, slot=2, piece=0, rank=7)
+    factors.writes.note((10, 13, 14))
+    factors.writes.note((10, 13, 14))
+    assert [len(factors.layer(a, b, WIDTHS).of(slot)[0].a) for slot in range(SLOTS)] == [2, 5, 7]
+
+
+def test_the_ids_of_a_warm_up_may_come_again_with_other_weights() -> None:
+    a, b = stacked_zeros()
+    factors = SlotFactors()
+    fill(a, slot=0, piece=0, rank=2)
+    factors.writes.note((1, 2, 3))
+    factors.layer(a, b, WIDTHS).holds(range(SLOTS))
+    fill(a, slot=0, piece=0, rank=6)
+    fill(a, slot=2, piece=0, rank=4)
+    factors.writes.note((1, 2, 4))
+    layer = factors.layer(a, b, WIDTHS)
+    assert (len(layer.of(0)[0].a), len(layer.of(2)[0].a)) == (6, 4)
+
+
+def test_an_emptied_slot_is_looked_at_again() -> None:
+    factors, a, b = filled()
+    a[0][1] = 0
+    factors.writes.note((10, None, 12))
+    assert factors.layer(a, b, WIDTHS).of(1) == ()
 
 
 def test_a_layer_tells_whether_any_of_some_slots_has_updates() -> None:

@@ -92,14 +92,28 @@ def test_rows_may_lie_apart(kernel: Kernel) -> None:
     assert not y[:, 10:].any()
 
 
-def test_a_cleared_table_adds_nothing(kernel: Kernel) -> None:
+def test_a_cleared_slot_adds_nothing(kernel: Kernel) -> None:
     table = Table(1, [slice(0, 8)])
     a, b = torch.ones(2, 8), torch.ones(2, 8)
     table.set(0, 0, a, b)
-    table.clear()
+    table.clear(0)
     y = torch.zeros(3, 8)
     kernel.add(y, torch.ones(3, 8), torch.zeros(3, dtype=torch.long), table, 1.0)
     assert not y.any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_rank_in_use_and_the_transposed_copy(kernel: Kernel, dtype: torch.dtype) -> None:
+    a = torch.zeros(16, 33, dtype=dtype)
+    assert kernel.rank(a) == 0
+    a[2, 32] = 1e-30
+    assert kernel.rank(a) == 3
+    a[5], a[9] = float("nan"), -0.0
+    assert kernel.rank(a) == 6
+    a[15, 0] = float("inf")
+    assert kernel.rank(a) == 16
+    b = torch.randn(150, 16).to(dtype)[3:]
+    assert torch.equal(kernel.transposed(b, 5), b[:, :5].t())
 
 
 def test_what_it_takes(library: Path) -> None:
