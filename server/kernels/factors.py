@@ -1,47 +1,17 @@
-"""The LoRA factors of each slot, trimmed to the rank that is in use and laid out for the kernels.
+"""The LoRA factors of each layer and slot, taken when first needed and again after the slot was written.
 
 vLLM pads every slot with zeros to `max_lora_rank`, and fills it with zeros where an adapter leaves a layer
-alone: products with those would be computed for nothing.
+alone: products with those would be computed for nothing. So each kernel takes what is in use.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 
-from loraloom.server.kernels.native import SUFFIXES, Kernel, Table
-
-
-@dataclass(frozen=True, eq=False)
-class Update:
-    """What a slot adds to some columns of a layer's output: `y[:, columns] += (x @ a.T) @ b`.
-
-    Attributes:
-        columns: the columns of the output.
-        a: (rank, input size).
-        b: (rank, columns).
-    """
-
-    columns: slice
-    a: torch.Tensor
-    b: torch.Tensor
-
-
-class Layout:
-    """How factors are taken from vLLM's slots: for the compiled kernel, or for torch."""
-
-    def __init__(self, kernel: Kernel | None = None) -> None:
-        self._kernel = kernel
-
-    def factors(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """A, (max rank, inputs), and B, (width, max rank), of a slot, as an `Update` has them; None if A is zero."""
-        if self._kernel and a.dtype in SUFFIXES:
-            rank = self._kernel.rank(a)
-            # The kernel reads A where it is, and B row by row.
-            return (a[:rank], self._kernel.transposed(b, rank)) if rank else None
-        rank = _rank_in_use(a)
-        # Converted once, and not at every product.
-        return (a[:rank].float(), b[:, :rank].t().float()) if rank else None
+from loraloom.server.kernels.grouping import Groups
 
 
 @dataclass
@@ -80,34 +50,36 @@ class Writes:
         return {slot for slot, when in self.last.items() if when > then}
 
 
-class LayerFactors:
-    """The updates of one layer, by slot; found when first asked for, and again after the slot was written.
+class LayerFactors(ABC):
+    """One layer's updates by slot, in the form that a kernel wants."""
 
-    Attributes:
-        table: the same for the compiled kernel, of the slots that `holds` was asked for.
-    """
-
-    def __init__(
-        self,
-        a_stacked: Sequence[torch.Tensor],
-        b_stacked: Sequence[torch.Tensor],
-        output_slices: Sequence[int],
-        layout: Layout,
-    ) -> None:
+    def __init__(self, a_stacked: Sequence[torch.Tensor], b_stacked: Sequence[torch.Tensor]) -> None:
         """
         Args:
             a_stacked: for each slice of the output (slots, 1, max rank, input size).
-            b_stacked: for each slice of the output (slots, 1, width, max rank).
-            output_slices: the width of each slice; they lie side by side in the output.
-            layout: how the factors are taken from there.
+            b_stacked: for each slice of the output (slots, 1, width or more, max rank).
         """
-        self._slices = tuple(zip(_columns(output_slices), a_stacked, b_stacked, strict=True))
         self._stacked = (*a_stacked, *b_stacked)
-        self._layout = layout
         self._versions: list[int] = []
         self._seen = 0
-        self._updates: dict[int, tuple[Update | None, ...]] = {}
-        self.table = Table(len(a_stacked[0]), [columns for columns, _, _ in self._slices])
+        self._taken: dict[int, bool] = {}
+
+    @abstractmethod
+    def _take(self, slot: int) -> bool:
+        """Take the factors of a slot as it is now; whether there are any."""
+
+    @abstractmethod
+    def add(self, y: torch.Tensor, x: torch.Tensor, groups: Groups, scale: float) -> None:
+        """Add every row's update to y, (rows or more, output size), in place; x is (rows or more, input size)."""
+
+    def holds(self, slots: Iterable[int]) -> bool:
+        """Whether any of these slots has updates; they are taken if they are not."""
+        any_update = False
+        for slot in slots:
+            if slot not in self._taken:
+                self._taken[slot] = self._take(slot)
+            any_update |= self._taken[slot]
+        return any_update
 
     def refresh(self, writes: Writes) -> None:
         """Forgets the slots that were written since; all of them if nobody noted which."""
@@ -115,54 +87,26 @@ class LayerFactors:
         if versions == self._versions:
             return
         self._versions = versions
-        written = writes.since(self._seen) or set(self._updates)
+        for slot in writes.since(self._seen) or set(self._taken):
+            self._taken.pop(slot, None)
         self._seen = writes.now
-        for slot in written & self._updates.keys():
-            del self._updates[slot]
-            self.table.clear(slot)
 
-    def of(self, slot: int) -> tuple[Update, ...]:
-        """The slot's updates; none for slices that its adapter leaves alone."""
-        return tuple(update for update in self._pieces(slot) if update is not None)
 
-    def holds(self, slots: Iterable[int]) -> bool:
-        """Whether any of these slots has updates; `table` has them then."""
-        return any([any(self._pieces(slot)) for slot in slots])
-
-    def _pieces(self, slot: int) -> tuple[Update | None, ...]:
-        pieces = self._updates.get(slot)
-        if pieces is None:
-            pieces = self._updates[slot] = tuple(self._found(slot))
-            for number, piece in enumerate(pieces):
-                if piece is not None:
-                    self.table.set(slot, number, piece.a, piece.b)
-        return pieces
-
-    def _found(self, slot: int) -> Iterator[Update | None]:
-        for columns, a_stacked, b_stacked in self._slices:
-            width = columns.stop - columns.start
-            factors = self._layout.factors(a_stacked[slot, 0], b_stacked[slot, 0, :width])
-            yield Update(columns, *factors) if factors else None
+Make: TypeAlias = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Sequence[int]], LayerFactors]
+"""Makes a layer of its stacked A and B, and of the widths of its slices, which lie side by side in the output."""
 
 
 class SlotFactors:
     """The factors of every layer of a model.
 
     A slot is written in place, which counts up its tensor's version: so a comparison of integers tells in
-    every layer and step whether what was found earlier still holds. Tensors made in inference mode do not count:
-    those are looked at every time.
-
-    Attributes:
-        writes: which slots were written.
+    every layer and step whether what was taken earlier still holds. Tensors made in inference mode do not count:
+    those are taken every time.
     """
 
-    def __init__(self, kernel: Kernel | None = None) -> None:
-        """
-        Args:
-            kernel: for which the factors are laid out; by default for torch.
-        """
-        self.writes = Writes()
-        self._layout = Layout(kernel)
+    def __init__(self, make: Make, writes: Writes) -> None:
+        self._make = make
+        self._writes = writes
         # The layer's first tensor is kept beside its factors, so that its id is not given to another tensor.
         self._layers: dict[int, tuple[torch.Tensor, LayerFactors]] = {}
 
@@ -175,23 +119,15 @@ class SlotFactors:
         """The factors of the layer that owns these tensors; for the shapes see `LayerFactors`."""
         key = a_stacked[0]
         if key.is_inference():
-            return LayerFactors(a_stacked, b_stacked, output_slices, self._layout)
+            return self._make(a_stacked, b_stacked, output_slices)
         known = self._layers.get(id(key))
         if known is None:
-            layer = LayerFactors(a_stacked, b_stacked, output_slices, self._layout)
-            known = self._layers[id(key)] = (key, layer)
-        known[1].refresh(self.writes)
+            known = self._layers[id(key)] = (key, self._make(a_stacked, b_stacked, output_slices))
+        known[1].refresh(self._writes)
         return known[1]
 
 
-def _columns(widths: Sequence[int]) -> Iterator[slice]:
-    start = 0
-    for width in widths:
-        yield slice(start, start + width)
-        start += width
-
-
-def _rank_in_use(a: torch.Tensor) -> int:
-    """How many rows of A, (max rank, input size), there are up to the last one that is not zero."""
-    used = a.ne(0).any(dim=1).nonzero()
-    return int(used[-1]) + 1 if len(used) else 0
+def columns_of(widths: Sequence[int]) -> list[slice]:
+    """The columns of slices that lie side by side."""
+    ends = [sum(widths[: number + 1]) for number in range(len(widths))]
+    return [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]

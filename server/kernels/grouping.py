@@ -36,6 +36,15 @@ class Segments:
     segments: tuple[Segment, ...]
     order: torch.Tensor | None = None
 
+    def gather(self, x: torch.Tensor) -> torch.Tensor:
+        """The rows that segments count along; x itself where they count those as they come."""
+        return x if self.order is None else x.index_select(0, self.order)
+
+    def put_back(self, y: torch.Tensor, changed: torch.Tensor) -> None:
+        """Put gathered rows, which were changed, back to where they came from."""
+        if self.order is not None:
+            y.index_copy_(0, self.order, changed)
+
 
 class Groups:
     """The rows of one step, grouped by slot.

@@ -40,8 +40,14 @@ typedef struct {
     int64_t rank;  /* 0 where the slot leaves the slice alone; at most MAX_RANK */
 } Update;
 
+/* A slice of a packed layer's output, and vLLM's slots for it. Steps lead from slot to slot, in numbers. */
 typedef struct {
-    int64_t first, width; /* columns of the output */
+    const void *a;                     /* slots of (ranks, inputs) */
+    const void *b;                     /* slots of (width, ranks) */
+    void *rows;                        /* slots for the same as b, but of (ranks, width) */
+    int64_t a_step, b_step, rows_step;
+    int64_t ranks, inputs;
+    int64_t first, width;              /* columns of the output */
 } Slice;
 
 enum { MAX_RANK = 512 };
@@ -226,7 +232,7 @@ INLINE void FOR(add_rows)(NUMBER *y, int64_t y_stride, const NUMBER *x, int64_t 
 
    y, x         rows of numbers, `y_stride` and `x_stride` numbers apart
    slots        of each row; below 0 for none
-   updates      slots by slices
+   updates      slots by slices, as lora_take has filled them in
    slices       `slice_count` ranges of y's columns that do not overlap */
 void FOR(lora_add)(NUMBER *y, int64_t y_stride, const NUMBER *x, int64_t x_stride, int64_t rows, int64_t inputs,
                    const int64_t *slots, const Update *updates, const Slice *slices, int64_t slice_count, float scale)
@@ -257,7 +263,7 @@ void FOR(lora_add)(NUMBER *y, int64_t y_stride, const NUMBER *x, int64_t x_strid
 }
 
 /* How many of A's rows there are up to the last one that is not zero. */
-int64_t FOR(lora_rank)(const NUMBER *a, int64_t rows, int64_t inputs)
+INLINE int64_t FOR(rank)(const NUMBER *a, int64_t rows, int64_t inputs)
 {
     for (int64_t k = rows; k > 0; k--) {
         const NUMBER *row = a + (k - 1) * inputs;
@@ -270,16 +276,32 @@ int64_t FOR(lora_rank)(const NUMBER *a, int64_t rows, int64_t inputs)
     return 0;
 }
 
-/* The first `rank` columns of B, (width, stride), as rows of `out`, (rank, width). */
-void FOR(lora_transpose)(NUMBER *out, const NUMBER *b, int64_t width, int64_t stride, int64_t rank)
+/* The first `rank` columns of b, (width, stride), as the rows of `rows`, (rank, width). */
+INLINE void FOR(transpose)(NUMBER *rows, const NUMBER *b, int64_t width, int64_t stride, int64_t rank)
 {
-    enum { BLOCK = 64 }; /* of B's rows, which stay in the cache meanwhile */
+    enum { BLOCK = 64 }; /* of b's rows, which stay in the cache meanwhile */
     for (int64_t first = 0; first < width; first += BLOCK) {
         int64_t end = first + BLOCK < width ? first + BLOCK : width;
         for (int64_t k = 0; k < rank; k++)
             for (int64_t j = first; j < end; j++)
-                out[k * width + j] = b[j * stride + k];
+                rows[k * width + j] = b[j * stride + k];
     }
+}
+
+/* Fills in a slot's updates, after vLLM has written the slot; whether there are any. */
+int FOR(lora_take)(const Slice *slices, int64_t slice_count, int64_t slot, Update *updates)
+{
+    int any = 0;
+    for (int64_t c = 0; c < slice_count; c++) {
+        const Slice *of = slices + c;
+        const NUMBER *a = (const NUMBER *)of->a + slot * of->a_step, *b = (const NUMBER *)of->b + slot * of->b_step;
+        NUMBER *rows = (NUMBER *)of->rows + slot * of->rows_step;
+        int64_t rank = FOR(rank)(a, of->ranks, of->inputs);
+        FOR(transpose)(rows, b, of->width, of->ranks, rank);
+        updates[slot * slice_count + c] = (Update){a, rows, rank};
+        any |= rank > 0;
+    }
+    return any;
 }
 
 #endif

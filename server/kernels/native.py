@@ -1,4 +1,4 @@
-"""The fused LoRA kernel, called with tensors."""
+"""The compiled LoRA kernel, called with tensors."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from loraloom.server.kernels.factors import LayerFactors, columns_of
+from loraloom.server.kernels.grouping import Groups
 
 MAX_RANK = 512
 """The largest rank that the kernel computes: the largest that vLLM takes."""
@@ -20,35 +23,10 @@ class _Update(ctypes.Structure):
 
 
 class _Slice(ctypes.Structure):
-    _fields_ = (("first", _Int), ("width", _Int))
-
-
-class Table:
-    """What the kernel needs to know of one layer: the factors of every slot, and where its slices lie.
-
-    It holds addresses, not tensors: who fills it in keeps the tensors alive.
-    """
-
-    def __init__(self, slots: int, slices: Sequence[slice]) -> None:
-        """
-        Args:
-            slots: how many there are.
-            slices: the columns of each slice of the output.
-        """
-        self._slices = (_Slice * len(slices))(*(_Slice(s.start, s.stop - s.start) for s in slices))
-        self._updates = (_Update * (slots * len(slices)))()
-        self.count = len(slices)
-        self.slices = ctypes.addressof(self._slices)
-        self.updates = ctypes.addressof(self._updates)
-
-    def set(self, slot: int, piece: int, a: torch.Tensor, b: torch.Tensor) -> None:
-        """Fill in a slot's factors of one slice: a, (rank, inputs), and b, (rank, width), both contiguous."""
-        self._updates[slot * self.count + piece] = _Update(a.data_ptr(), b.data_ptr(), len(a))
-
-    def clear(self, slot: int) -> None:
-        """A slot has no factors any more."""
-        for piece in range(self.count):
-            self._updates[slot * self.count + piece] = _Update(None, None, 0)
+    _fields_ = (
+        *((name, _Pointer) for name in ("a", "b", "rows")),
+        *((name, _Int) for name in ("a_step", "b_step", "rows_step", "ranks", "inputs", "first", "width")),
+    )
 
 
 class Kernel:
@@ -61,48 +39,14 @@ class Kernel:
         """
         library = ctypes.CDLL(str(path))
         rows = (_Pointer, _Int, _Pointer, _Int, _Int, _Int, _Pointer)
-        self._add = _functions(library, "lora_add", None, *rows, _Pointer, _Pointer, _Int, ctypes.c_float)
-        self._rank = _functions(library, "lora_rank", _Int, _Pointer, _Int, _Int)
-        self._transpose = _functions(library, "lora_transpose", None, _Pointer, _Pointer, _Int, _Int, _Int)
+        self.add = _functions(library, "lora_add", None, *rows, _Pointer, _Pointer, _Int, ctypes.c_float)
+        self.take = _functions(library, "lora_take", ctypes.c_int, _Pointer, _Int, _Int, _Pointer)
 
-    def rank(self, a: torch.Tensor) -> int:
-        """How many rows of A, (max rank, inputs), there are up to the last one that is not zero."""
-        return int(self._rank[a.dtype](a.data_ptr(), *a.shape))
-
-    def transposed(self, b: torch.Tensor, rank: int) -> torch.Tensor:
-        """A copy of the first columns of B, (width, max rank), as (rank, width)."""
-        out = torch.empty(rank, len(b), dtype=b.dtype)
-        self._transpose[b.dtype](out.data_ptr(), b.data_ptr(), len(b), b.stride(0), rank)
-        return out
-
-    def takes(self, y: torch.Tensor, x: torch.Tensor, factors: torch.dtype) -> bool:
-        """Whether it computes with tensors such as these."""
-        alike = y.dtype == x.dtype == factors and x.dtype in SUFFIXES
-        return alike and y.stride(1) == 1 and x.stride(1) == 1
-
-    def add(self, y: torch.Tensor, x: torch.Tensor, slots: torch.Tensor, table: Table, scale: float) -> None:
-        """y[i] += scale * B (A x[i]) for every row that has a slot, with the A and B of its slot.
-
-        Args:
-            y: (rows or more, output size), changed in place.
-            x: (rows or more, input size), of the same dtype, which `takes` has accepted.
-            slots: (rows,) int64, contiguous; below 0 for none.
-            table: of the layer, with all that these slots have.
-            scale: applies to every update.
-        """
-        self._add[x.dtype](
-            y.data_ptr(),
-            y.stride(0),
-            x.data_ptr(),
-            x.stride(0),
-            len(slots),
-            x.shape[1],
-            slots.data_ptr(),
-            table.updates,
-            table.slices,
-            table.count,
-            scale,
-        )
+    @staticmethod
+    def takes(y: torch.Tensor, x: torch.Tensor, a_stacked: torch.Tensor) -> bool:
+        """Whether it computes with tensors such as these; for the shapes see `CompiledLayer`."""
+        alike = y.dtype == x.dtype == a_stacked.dtype and x.dtype in SUFFIXES
+        return alike and y.stride(1) == 1 and x.stride(1) == 1 and a_stacked.shape[-2] <= MAX_RANK
 
 
 def _functions(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> dict[torch.dtype, Callable[..., Any]]:
@@ -111,3 +55,61 @@ def _functions(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) ->
     for function in functions.values():
         function.argtypes, function.restype = arguments, result
     return functions
+
+
+class CompiledLayer(LayerFactors):
+    """One layer for the kernel, which reads A in vLLM's slots, and B as rows in a copy as large as its rank."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        a_stacked: Sequence[torch.Tensor],
+        b_stacked: Sequence[torch.Tensor],
+        output_slices: Sequence[int],
+    ) -> None:
+        """For the shapes see `LayerFactors`; all tensors are contiguous."""
+        super().__init__(a_stacked, b_stacked)
+        dtype, columns = a_stacked[0].dtype, columns_of(output_slices)
+        self._add, self._take_slot = kernel.add[dtype], kernel.take[dtype]
+        # Never written beyond the rank in use, so that the system gives memory for no more than that.
+        self._rows = [b.new_empty(len(b), b[0].numel()) for b in b_stacked]
+        self._slices = (_Slice * len(columns))(
+            *(
+                _Slice(
+                    *(tensor.data_ptr() for tensor in (a, b, rows)),
+                    *(tensor.stride(0) for tensor in (a, b, rows)),
+                    a.shape[-2],
+                    a.shape[-1],
+                    of.start,
+                    of.stop - of.start,
+                )
+                for a, b, rows, of in zip(a_stacked, b_stacked, self._rows, columns, strict=True)
+            )
+        )
+        self._updates = (_Update * (len(a_stacked[0]) * len(columns)))()
+
+    def _take(self, slot: int) -> bool:
+        return bool(self._take_slot(self._slices, len(self._slices), slot, self._updates))
+
+    def add(self, y: torch.Tensor, x: torch.Tensor, groups: Groups, scale: float) -> None:
+        """y[i] += scale * B (A x[i]) for every row that has a slot, with the A and B of its slot.
+
+        Args:
+            y: (rows or more, output size), changed in place.
+            x: (rows or more, input size); `Kernel.takes` has accepted both.
+            groups: `holds` was asked for the slots that they use.
+            scale: applies to every update.
+        """
+        self._add(
+            y.data_ptr(),
+            y.stride(0),
+            x.data_ptr(),
+            x.stride(0),
+            groups.rows,
+            x.shape[1],
+            groups.slots.data_ptr(),
+            self._updates,
+            self._slices,
+            len(self._slices),
+            scale,
+        )

@@ -6,6 +6,7 @@ compiler, torch computes one matrix product for each adapter of a step.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,9 +15,10 @@ from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 from loraloom.server.kernels import install
-from loraloom.server.kernels.factors import SlotFactors, Update
+from loraloom.server.kernels.factors import SlotFactors, Writes
 from loraloom.server.kernels.grouping import Groups
-from loraloom.server.kernels.native import MAX_RANK, Kernel
+from loraloom.server.kernels.native import CompiledLayer
+from loraloom.server.kernels.products import TorchLayer, accumulate
 
 logger = init_logger("vllm.loraloom.kernels")
 
@@ -49,8 +51,12 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         # A forward pass before the first mapping looks rows up by these, which nobody has set yet.
         self._embeddings_indices.zero_()
         self._tokens = self._samples = Groups(torch.empty(0, dtype=torch.long))
-        self._kernel: Kernel | None = install.kernel()
-        self._factors = SlotFactors(self._kernel)
+        self._writes = Writes()
+        self._kernel = install.kernel()
+        self._torch = SlotFactors(TorchLayer, self._writes)
+        self._compiled = (
+            SlotFactors(partial(CompiledLayer, self._kernel), self._writes) if self._kernel else self._torch
+        )
 
     def update_metadata(
         self,
@@ -64,7 +70,7 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
         self._tokens = Groups(self.token_lora_indices)
         self._samples = Groups(self.sampler_indices)
-        self._factors.writes.note(lora_index_to_id)
+        self._writes.note(lora_index_to_id)
 
     @_eager
     def add_lora_linear(
@@ -133,14 +139,14 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         """
         x = _flat(x)
         by_slot = self._token_groups(len(x)).by_slot
-        x = _gather(by_slot.order, x).float()
+        x = by_slot.gather(x).float()
         for buffer, stacked in zip(y, lora_a_stacked, strict=True):
-            shrunk = _gather(by_slot.order, buffer)
+            shrunk = by_slot.gather(buffer)
             for segment in by_slot.segments:
                 rows = slice(segment.start, segment.stop)
                 a = stacked[segment.slot, 0].float()
                 shrunk[rows, : len(a)] = torch.mm(x[rows], a.t()) * scale
-            _put_back(by_slot.order, buffer, shrunk)
+            by_slot.put_back(buffer, shrunk)
 
     @_eager
     def add_expand(
@@ -156,18 +162,18 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
         """Adds `x @ B.T` of each slice's buffer, (rows, rank), to its columns of y, or replaces them."""
         y = _flat(y)
         by_slot = self._token_groups(len(y)).by_slot
-        out = _gather(by_slot.order, y)
+        out = by_slot.gather(y)
         offset = offset_start
         for buffer, stacked, width in zip(x, lora_b_stacked, output_slices, strict=True):
-            shrunk = _gather(by_slot.order, buffer).float()
+            shrunk = by_slot.gather(buffer).float()
             for segment in by_slot.segments:
                 rows = slice(segment.start, segment.stop)
                 target = out[rows, offset : offset + width]
                 if not add_inputs:
                     target.zero_()
-                _accumulate(target, shrunk[rows], stacked[segment.slot, 0, :width].float().t())
+                accumulate(target, shrunk[rows], stacked[segment.slot, 0, :width].float().t())
             offset += width
-        _put_back(by_slot.order, y, out)
+        by_slot.put_back(y, out)
 
     def _add_updates(
         self,
@@ -181,19 +187,10 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
     ) -> None:
         if not groups.used:
             return
-        layer = self._factors.layer(a_stacked, b_stacked, output_slices)
-        if not layer.holds(groups.used):
-            return
-        if self._kernel and self._kernel.takes(y, x, a_stacked[0].dtype) and a_stacked[0].shape[-2] <= MAX_RANK:
-            self._kernel.add(y, x, groups.slots, layer.table, scale)
-            return
-        by_slot = groups.by_slot
-        inputs, out = _gather(by_slot.order, x), _gather(by_slot.order, y)
-        for segment in by_slot.segments:
-            rows = slice(segment.start, segment.stop)
-            if updates := layer.of(segment.slot):
-                _update_rows(out[rows], inputs[rows].float(), updates, scale)
-        _put_back(by_slot.order, y, out)
+        fits = self._kernel and self._kernel.takes(y, x, a_stacked[0])
+        layer = (self._compiled if fits else self._torch).layer(a_stacked, b_stacked, output_slices)
+        if layer.holds(groups.used):
+            layer.add(y, x, groups, scale)
 
     def _token_groups(self, rows: int) -> Groups:
         """The groups of a layer's rows: rows beyond the mapping are padding and belong to nobody."""
@@ -223,29 +220,3 @@ class GroupedPunicaWrapperCPU(PunicaWrapperCPU):
 
 def _flat(x: torch.Tensor) -> torch.Tensor:
     return x.view(-1, x.shape[-1])
-
-
-def _gather(order: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    return x if order is None else x.index_select(0, order)
-
-
-def _put_back(order: torch.Tensor | None, y: torch.Tensor, changed: torch.Tensor) -> None:
-    if order is not None:
-        y.index_copy_(0, order, changed)
-
-
-def _update_rows(y: torch.Tensor, x: torch.Tensor, updates: Sequence[Update], scale: float) -> None:
-    """Adds one slot's updates to its rows: x, (rows, input size), is float32; y, (rows, output size), any."""
-    for update in updates:
-        shrunk = torch.mm(x, update.a.float().t())
-        if scale != 1.0:
-            shrunk *= scale
-        _accumulate(y[:, update.columns], shrunk, update.b.float())
-
-
-def _accumulate(y: torch.Tensor, x: torch.Tensor, b: torch.Tensor) -> None:
-    """y += x @ b, in place, with one rounding to y's dtype; x and b are float32."""
-    if y.dtype == torch.float32:
-        y.addmm_(x, b)
-    else:
-        y += torch.mm(x, b)

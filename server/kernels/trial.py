@@ -5,28 +5,32 @@ from pathlib import Path
 
 import torch
 
-from loraloom.server.kernels.native import SUFFIXES, Kernel, Table
+from loraloom.server.kernels.grouping import Groups
+from loraloom.server.kernels.native import SUFFIXES, CompiledLayer, Kernel
 
-INPUTS, WIDTHS, RANK, SLOTS = 75, (83, 7), 5, 2
+INPUTS, WIDTHS, MAX_RANK, SLOTS = 75, (83, 7), 8, 2
 ROWS = (1, 1, 1, 1, -1, 0, 1, 0, 0, 0, 0)
 
 
 def right(kernel: Kernel, dtype: torch.dtype) -> bool:
     """One product of odd sizes against the same in float64; the last columns of y belong to no slice."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(len(ROWS), INPUTS, generator=generator).to(dtype)
-    y = torch.randn(len(ROWS), sum(WIDTHS) + 1, generator=generator).to(dtype)
-    columns = (slice(0, WIDTHS[0]), slice(WIDTHS[0], sum(WIDTHS)))
-    table, expected, kept = Table(SLOTS, columns), y.double(), []
+    torch.manual_seed(0)
+    x = torch.randn(len(ROWS), INPUTS).to(dtype)
+    y = torch.randn(len(ROWS), sum(WIDTHS) + 1).to(dtype)
+    a = [torch.zeros(SLOTS, 1, MAX_RANK, INPUTS, dtype=dtype) for _ in WIDTHS]
+    b = [torch.zeros(SLOTS, 1, width, MAX_RANK, dtype=dtype) for width in WIDTHS]
+    expected = y.double()
     for slot in range(SLOTS):
-        rows = torch.tensor(ROWS) == slot
-        for piece, of in enumerate(columns):
-            a = torch.randn(RANK, INPUTS, generator=generator).to(dtype)
-            b = torch.randn(RANK, WIDTHS[piece], generator=generator).to(dtype)
-            table.set(slot, piece, a, b)
-            kept.append((a, b))
-            expected[rows, of] += (x[rows].double() @ a.double().t()) @ b.double() / 2
-    kernel.add(y, x, torch.tensor(ROWS), table, 0.5)
+        rows, rank, start = torch.tensor(ROWS) == slot, 5 + slot, 0
+        for a_stacked, b_stacked, width in zip(a, b, WIDTHS, strict=True):
+            a_stacked[slot, 0, :rank] = torch.randn(rank, INPUTS)
+            b_stacked[slot, 0, :, :rank] = torch.randn(width, rank)
+            update = b_stacked[slot, 0].double() @ a_stacked[slot, 0].double()
+            expected[rows, start : start + width] += x[rows].double() @ update.t() / 2
+            start += width
+    layer = CompiledLayer(kernel, a, b, WIDTHS)
+    layer.holds(range(SLOTS))
+    layer.add(y, x, Groups(torch.tensor(ROWS)), 0.5)
     bound = 1e-4 + expected.abs() * torch.finfo(dtype).eps
     return bool(((y.double() - expected).abs() <= bound).all())
 

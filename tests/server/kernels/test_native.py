@@ -1,15 +1,18 @@
 """The compiled kernel against float64, in every form that it is compiled in."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from loraloom.server.kernels.build import ALWAYS, SOURCE
-from loraloom.server.kernels.native import MAX_RANK, Kernel, Table
+from loraloom.server.kernels.grouping import Groups
+from loraloom.server.kernels.native import MAX_RANK, CompiledLayer, Kernel
 from loraloom.server.kernels.trial import right
 from loraloom.server.machine import processor_flags
+from tests.server.kernels.slots import Slots
 
 DTYPES = (torch.float32, torch.bfloat16)
 PROCESSORS = {
@@ -30,6 +33,16 @@ def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Kernel(path)
 
 
+def add(
+    kernel: Kernel, slots: Slots, y: torch.Tensor, x: torch.Tensor, of: Sequence[int], scale: float = 1.0
+) -> torch.Tensor:
+    """y with the updates of each row's slot."""
+    layer = CompiledLayer(kernel, slots.a, slots.b, slots.widths)
+    layer.holds(sorted({slot for slot in of if slot >= 0}))
+    layer.add(y, x, Groups(torch.tensor(of)), scale)
+    return y
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_it_computes_odd_sizes(kernel: Kernel, dtype: torch.dtype) -> None:
     assert right(kernel, dtype)
@@ -42,13 +55,12 @@ def test_it_is_the_dense_result(
     kernel: Kernel, dtype: torch.dtype, rank: int, rows: int, inputs: int, width: int
 ) -> None:
     torch.manual_seed(0)
-    a, b = torch.randn(rank, inputs).to(dtype), torch.randn(rank, width).to(dtype)
+    slots = Slots.empty(1, MAX_RANK, inputs, (width,), dtype)
+    a, b = (factor.double() for factor in slots.fill(0, 0, rank))
     x, y = torch.randn(rows, inputs).to(dtype), torch.randn(rows, width).to(dtype)
-    expected = y.double() + (x.double() @ a.double().t()) @ b.double()
-    magnitude = y.double().abs() + (x.double().abs() @ a.double().abs().t()) @ b.double().abs()
-    table = Table(1, [slice(0, width)])
-    table.set(0, 0, a, b)
-    kernel.add(y, x, torch.zeros(rows, dtype=torch.long), table, 1.0)
+    expected = y.double() + (x.double() @ a.t()) @ b.t()
+    magnitude = y.double().abs() + (x.double().abs() @ a.abs().t()) @ b.abs().t()
+    add(kernel, slots, y, x, [0] * rows)
     bound = (inputs + rank) * torch.finfo(torch.float32).eps * magnitude
     assert bool(((y.double() - expected).abs() <= bound + torch.finfo(dtype).eps / 2 * (expected.abs() + bound)).all())
 
@@ -56,25 +68,20 @@ def test_it_is_the_dense_result(
 def test_a_row_gets_the_same_whatever_lies_beside_it(kernel: Kernel) -> None:
     """Alone, in a block of its own slot, and in a block of others."""
     torch.manual_seed(0)
-    table = Table(2, [slice(0, 40)])
-    factors = [(torch.randn(5, 30), torch.randn(5, 40)) for _ in range(2)]
-    for slot, (a, b) in enumerate(factors):
-        table.set(slot, 0, a, b)
-    x = torch.randn(1, 30).repeat(8, 1)
-    y = torch.zeros(8, 40)
-    kernel.add(y, x, torch.tensor([0, 0, 0, 0, 1, 0, 1, 0]), table, 1.0)
+    slots = Slots.empty(2, 8, 30, (40,))
+    for slot in range(2):
+        slots.fill(slot, 0, rank=5)
+    y = add(kernel, slots, torch.zeros(8, 40), torch.randn(1, 30).repeat(8, 1), [0, 0, 0, 0, 1, 0, 1, 0])
     for row in (1, 2, 3, 5, 7):
         torch.testing.assert_close(y[row], y[0], rtol=1e-6, atol=1e-6)
     assert not torch.allclose(y[4], y[0])
 
 
 def test_not_a_number_and_infinity_stay_what_they_are(kernel: Kernel) -> None:
-    table = Table(1, [slice(0, 20)])
-    a, b = torch.ones(1, 4, dtype=torch.bfloat16), torch.ones(1, 20, dtype=torch.bfloat16)
-    table.set(0, 0, a, b)
+    slots = Slots.empty(1, 2, 4, (20,), torch.bfloat16)
+    slots.a[0][0, 0, 0], slots.b[0][0, 0, :, 0] = 1, 1
     x = torch.tensor([[1.0] * 4, [float("nan")] * 4, [float("inf")] * 4], dtype=torch.bfloat16)
-    y = torch.zeros(3, 20, dtype=torch.bfloat16)
-    kernel.add(y, x, torch.tensor([0, 0, 0]), table, 1.0)
+    y = add(kernel, slots, torch.zeros(3, 20, dtype=torch.bfloat16), x, [0, 0, 0])
     assert y[0].eq(4).all()
     assert y[1].isnan().all()
     assert y[2].isposinf().all()
@@ -82,46 +89,54 @@ def test_not_a_number_and_infinity_stay_what_they_are(kernel: Kernel) -> None:
 
 def test_rows_may_lie_apart(kernel: Kernel) -> None:
     torch.manual_seed(0)
-    a, b = torch.randn(3, 8), torch.randn(3, 8)
-    table = Table(1, [slice(2, 10)])
-    table.set(0, 0, a, b)
+    slots = Slots.empty(1, 4, 8, (8,))
+    a, b = slots.fill(0, 0, rank=3)
     x, y = torch.randn(5, 20)[:, 4:12], torch.zeros(5, 30)[:, 7:19]
-    kernel.add(y, x, torch.zeros(5, dtype=torch.long), table, 2.0)
-    torch.testing.assert_close(y[:, 2:10], 2 * (x @ a.t()) @ b, rtol=1e-5, atol=1e-5)
-    assert not y[:, :2].any()
-    assert not y[:, 10:].any()
-
-
-def test_a_cleared_slot_adds_nothing(kernel: Kernel) -> None:
-    table = Table(1, [slice(0, 8)])
-    a, b = torch.ones(2, 8), torch.ones(2, 8)
-    table.set(0, 0, a, b)
-    table.clear(0)
-    y = torch.zeros(3, 8)
-    kernel.add(y, torch.ones(3, 8), torch.zeros(3, dtype=torch.long), table, 1.0)
-    assert not y.any()
+    add(kernel, slots, y, x, [0] * 5, scale=2.0)
+    torch.testing.assert_close(y[:, :8], 2 * (x @ a.t()) @ b.t(), rtol=1e-5, atol=1e-5)
+    assert not y[:, 8:].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_rank_in_use_and_the_transposed_copy(kernel: Kernel, dtype: torch.dtype) -> None:
-    a = torch.zeros(16, 33, dtype=dtype)
-    assert kernel.rank(a) == 0
-    a[2, 32] = 1e-30
-    assert kernel.rank(a) == 3
-    a[5], a[9] = float("nan"), -0.0
-    assert kernel.rank(a) == 6
-    a[15, 0] = float("inf")
-    assert kernel.rank(a) == 16
-    b = torch.randn(150, 16).to(dtype)[3:]
-    assert torch.equal(kernel.transposed(b, 5), b[:, :5].t())
+def test_the_rank_in_use(kernel: Kernel, dtype: torch.dtype) -> None:
+    """B is not zero beyond the rank that A has in use, so that one sees where the kernel stops."""
+    slots = Slots.empty(1, 16, 33, (20,), dtype)
+    slots.b[0].fill_(1)
+    x = torch.ones(1, 33, dtype=dtype)
+
+    def result() -> float:
+        return float(add(kernel, slots, torch.zeros(1, 20, dtype=dtype), x, [0])[0, 0])
+
+    assert not CompiledLayer(kernel, slots.a, slots.b, slots.widths).holds((0,))
+    slots.a[0][0, 0, 2, 32] = 0.5
+    assert result() == 0.5
+    slots.a[0][0, 0, 9] = -0.0
+    assert result() == 0.5
+    slots.a[0][0, 0, 15, 0] = 2
+    assert result() == 2.5
+    slots.a[0][0, 0, 5] = float("nan")
+    assert result() != result()
+
+
+def test_a_slot_is_used_as_it_was_when_taken(kernel: Kernel) -> None:
+    slots = Slots.empty(2, 4, 8, (8,))
+    slots.fill(0, 0, rank=2)
+    layer = CompiledLayer(kernel, slots.a, slots.b, slots.widths)
+    assert layer.holds((0,))
+    assert not layer.holds((1,))
+    slots.fill(1, 0, rank=2)
+    y = torch.zeros(1, 8)
+    layer.add(y, torch.ones(1, 8), Groups(torch.tensor([1])), 1.0)
+    assert not y.any()
 
 
 def test_what_it_takes(library: Path) -> None:
     kernel = Kernel(library)
-    x, y = torch.zeros(2, 4), torch.zeros(2, 6)
-    assert kernel.takes(y, x, torch.float32)
-    assert kernel.takes(y.bfloat16(), x.bfloat16(), torch.bfloat16)
-    assert not kernel.takes(y, x, torch.bfloat16)
-    assert not kernel.takes(y, x.bfloat16(), torch.bfloat16)
-    assert not kernel.takes(y.half(), x.half(), torch.float16)
-    assert not kernel.takes(torch.zeros(6, 2).t(), x, torch.float32)
+    x, y, a = torch.zeros(2, 4), torch.zeros(2, 6), torch.zeros(1, 1, 8, 4)
+    assert kernel.takes(y, x, a)
+    assert kernel.takes(y.bfloat16(), x.bfloat16(), a.bfloat16())
+    assert not kernel.takes(y, x, a.bfloat16())
+    assert not kernel.takes(y, x.bfloat16(), a.bfloat16())
+    assert not kernel.takes(y.half(), x.half(), a.half())
+    assert not kernel.takes(torch.zeros(6, 2).t(), x, a)
+    assert not kernel.takes(y, x, torch.zeros(1, 1, MAX_RANK + 1, 4))
