@@ -18,7 +18,7 @@ CONSTRAINTS := deploy/requirements/constraints.txt
 GPU     := $(shell test -e /dev/nvidia0 && echo yes)
 INSTALL := $(VENV)/.installed
 
-.PHONY: install lint types test bench demo lock clean help
+.PHONY: install lint types test bench bench-full bench-gpu demo lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,8 +53,14 @@ lint: install $(TYPES) ## style, import order, complexity, layers
 types: install $(TYPES) ## mypy, strict
 	MYPYPATH=$(TYPES) $(VENV)/bin/mypy -p loraloom
 
-bench: install ## measure what the server costs; tables on screen, JSON under build/bench/
+bench: install ## measure what the server costs, in 25 minutes; tables on screen, JSON and pictures under build/bench/
 	$(PY) -m tests.bench
+
+bench-full: install ## the same at full length
+	$(PY) -m tests.bench --full
+
+bench-gpu: install ## test and measure on an NVIDIA GPU, in eight minutes; JSON under build/bench/gpu/
+	$(PY) -m tests.gpu
 
 # Type checkers and import-linter do not follow the editable import hook: give them the tree under its import names.
 $(TYPES): Makefile

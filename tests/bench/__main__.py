@@ -1,4 +1,7 @@
-"""`python -m tests.bench [NAME…]`: run benchmarks, by default all. Exits with 1 when a goal is missed."""
+"""`python -m tests.bench [--full] [NAME…]`: run benchmarks, by default all, in their short forms.
+
+Exits with 1 when a goal is missed.
+"""
 
 import argparse
 import sys
@@ -10,7 +13,7 @@ from tests.bench.catalog import BENCHMARKS
 from tests.bench.errors import UnknownBenchmark
 from tests.bench.outcome import Outcome
 from tests.bench.registry import Benchmark, Registry
-from tests.bench.report import machine, shown, written
+from tests.bench.report import Circumstances, machine, shown, written
 
 FOLDER = Path(__file__).parents[2] / "build" / "bench"
 
@@ -19,23 +22,24 @@ def main(arguments: Sequence[str] | None = None, benchmarks: Registry = BENCHMAR
     """Measure, show and write; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure what the server costs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(f"{b.name}: {b.about}" for b in benchmarks))
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON files [build/bench]")
+    parser.add_argument("--full", action="store_true", help="at full length: an hour and more for all")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON files and pictures [build/bench]")
     options = parser.parse_args(arguments)
     try:
         chosen = [benchmarks.get(name) for name in options.names] or list(benchmarks)
     except UnknownBenchmark as error:
         parser.error(str(error))
-    outcomes = [measured(benchmark, options.out) for benchmark in chosen]
+    outcomes = [measured(benchmark, options.full, options.out) for benchmark in chosen]
     return 0 if all(goal.met for outcome in outcomes for goal in outcome.goals) else 1
 
 
-def measured(benchmark: Benchmark, folder: Path) -> Outcome:
+def measured(benchmark: Benchmark, full: bool, folder: Path) -> Outcome:
     """Run one benchmark, show what came out, and write it down."""
     print(f"\n{benchmark.name}: {benchmark.about}", flush=True)
     where, began = machine(), time.monotonic()
-    outcome = benchmark.run(folder)
-    path = written(benchmark, outcome, where, time.monotonic() - began, folder)
-    print(f"\n{shown(outcome)}\n{path}", flush=True)
+    outcome = benchmark.run(folder, full)
+    paths = written(benchmark, outcome, Circumstances(full, where, time.monotonic() - began), folder)
+    print("", shown(outcome), *paths, sep="\n", flush=True)
     return outcome
 
 

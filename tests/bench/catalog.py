@@ -1,8 +1,13 @@
 """Every benchmark."""
 
-from tests.bench import edge_cpu, edge_serving
+from tests.bench import adapters_scaling, edge_cpu, edge_serving, lora_overhead, lora_rank, soak, swap
 from tests.bench.registry import Registry
 
 BENCHMARKS = Registry()
 BENCHMARKS.add(edge_cpu.BENCHMARK)
 BENCHMARKS.add(edge_serving.BENCHMARK)
+BENCHMARKS.add(lora_overhead.BENCHMARK)
+BENCHMARKS.add(lora_rank.BENCHMARK)
+BENCHMARKS.add(adapters_scaling.BENCHMARK)
+BENCHMARKS.add(swap.BENCHMARK)
+BENCHMARKS.add(soak.BENCHMARK)

@@ -121,7 +121,7 @@ class HoldingEngine:
     def __init__(self) -> None:
         self.held: set[str] = set()
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, folder: Path) -> None:
         self.held.add(name)
 
     async def unload(self, name: str) -> None:
@@ -213,8 +213,8 @@ async def measured(gates: Mapping[int, Gate], kinds: Sequence[Kind], runs: int) 
     return samples
 
 
-def run(folder: Path) -> Outcome:
-    """Fill the stores, measure, and compare."""
+def run(folder: Path, full: bool) -> Outcome:
+    """Fill the stores, measure, and compare; there is one form."""
     gates = {size: gate(filled(folder / "stores" / str(size), size)) for size in SIZES}
     samples = uvloop.run(measured(gates, KINDS, RUNS))
     added = {

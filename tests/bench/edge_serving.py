@@ -2,7 +2,7 @@
 
 Both run at once with the same engine arguments, and the same load goes to one and then to the other, which changes
 with every round; the one that is not measured has nothing to do. Both use vLLM's own CPU kernels for LoRA, so that
-what differs is the edge alone: gate, leases and resolver. (LoraLoom's kernels are another benchmark's matter.)
+what differs is the edge alone: gate and leases. (LoraLoom's kernels are another benchmark's matter.)
 """
 
 import asyncio
@@ -74,8 +74,8 @@ def _body(model: str, prompt: str) -> Body:
     return {"model": model, "prompt": prompt, **fixed}
 
 
-def run(folder: Path) -> Outcome:
-    """Start both servers, see that they answer alike, load them in turns."""
+def run(folder: Path, full: bool) -> Outcome:
+    """Start both servers, see that they answer alike, load them in turns; there is one form."""
     model, adapters = prepare(), demo_adapters()[:SLOTS]
     mixes = (Mix("base", (BASE,)), Mix("adapters", tuple(adapter.name for adapter in adapters)))
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:

@@ -24,11 +24,18 @@ class Answer:
 
     Attributes:
         text: all of it.
-        first: seconds from the request to its first piece.
+        sent: when the request was sent, in seconds of `time.perf_counter`.
+        arrivals: when each piece of it arrived, of the same clock; vLLM sends a piece for each token.
     """
 
     text: str
-    first: float
+    sent: float
+    arrivals: tuple[float, ...]
+
+    @property
+    def first(self) -> float:
+        """Seconds from the request to its first piece."""
+        return self.arrivals[0] - self.sent
 
 
 @dataclass(frozen=True)
@@ -75,16 +82,16 @@ async def closed_loop(client: httpx.AsyncClient, bodies: Sequence[Body], clients
 
 async def ask(client: httpx.AsyncClient, body: Body) -> Answer:
     """One streamed answer; raises `InvalidRun` when there is none."""
-    began, first, pieces = time.perf_counter(), 0.0, []
+    sent, arrivals, pieces = time.perf_counter(), [], []
     async with client.stream("POST", "/v1/completions", json=body, timeout=PATIENCE) as response:
         async for line in response.aiter_lines():
             piece = _piece(line)
             if piece is not None:
-                first = first or time.perf_counter() - began
+                arrivals.append(time.perf_counter())
                 pieces.append(piece)
     if response.status_code != 200 or not pieces:
         raise InvalidRun(f"{client.base_url} answered {body['model']!r} with {response.status_code} and no text")
-    return Answer("".join(pieces), first)
+    return Answer("".join(pieces), sent, tuple(arrivals))
 
 
 def _piece(line: str) -> str | None:

@@ -1,7 +1,9 @@
-"""What a benchmark found out: a table for people, every raw sample for programs, and which goals were met."""
+"""What a benchmark found out: tables and pictures for people, raw samples for programs, and which goals were met."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from tests.bench.plots import Plot
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Outcome:
         table: the figures, for people.
         notes: what people should know when they read the table, a line each.
         goals: the bounds that figures must keep.
+        plots: pictures of the figures.
     """
 
     runs: int
@@ -66,3 +69,4 @@ class Outcome:
     table: Table
     notes: tuple[str, ...] = ()
     goals: tuple[Goal, ...] = field(default=())
+    plots: tuple[Plot, ...] = ()

@@ -8,8 +8,9 @@ from typing import TypeAlias
 from tests.bench.errors import DuplicateBenchmark, UnknownBenchmark
 from tests.bench.outcome import Outcome
 
-Run: TypeAlias = Callable[[Path], Outcome]
-"""Measures; the path is a folder for what it wants to keep for the next time, such as a filled store."""
+Run: TypeAlias = Callable[[Path, bool], Outcome]
+"""Measures. The path is a folder for what it wants to keep for the next time, such as a filled store; the flag says
+whether the full form is wanted, at full length. The short forms of all benchmarks together take 25 minutes at most."""
 
 
 @dataclass(frozen=True)

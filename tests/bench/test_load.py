@@ -64,6 +64,7 @@ async def test_an_error_is_no_answer(client: httpx.AsyncClient) -> None:
 
 
 def test_figures_of_a_load() -> None:
-    load = Load(2.0, (Answer("a", 0.1), Answer("b", 0.2), Answer("c", 0.6)))
+    answers = (Answer(text, 5.0, (5.0 + first, 6.0)) for text, first in (("a", 0.1), ("b", 0.2), ("c", 0.6)))
+    load = Load(2.0, tuple(answers))
     assert load.requests_per_second == 1.5
     assert load.first_token_ms == pytest.approx(200)

@@ -8,7 +8,7 @@ from tests.bench.outcome import Outcome, Table
 from tests.bench.registry import Benchmark, Registry
 
 
-def nothing(folder: Path) -> Outcome:
+def nothing(folder: Path, full: bool) -> Outcome:
     return Outcome(runs=1, parameters={}, results={}, samples={}, table=Table(("figure",), ()))
 
 
