@@ -112,17 +112,16 @@ def fold(b: "Tensor", scaling: float) -> "Tensor":
 def update_norm(a: "Tensor", b: "Tensor") -> float:
     """The Frobenius norm of b a, from matrices of the rank's size.
 
-    With b = Q R and a^T = P S, Q and P have orthonormal columns, so that |b a| = |Q R S^T P^T| = |R S^T|.
+    |b a|^2 = trace(a^T b^T b a) is the sum over the elements of (b^T b) * (a a^T), in float64: right to about 1e-8 of
+    |b| |a| where b a cancels almost to nothing, and to the last digits elsewhere.
 
     Args:
         a: [rank, in_features].
         b: [out_features, rank].
     """
-    import torch
-
-    left = torch.linalg.qr(b.double(), mode="r").R
-    right = torch.linalg.qr(a.double().T, mode="r").R
-    return float(torch.linalg.matrix_norm(left @ right.T))
+    a, b = a.double(), b.double()
+    square = ((b.T @ b) * (a @ a.T)).sum()
+    return float(square.clamp(min=0).sqrt())
 
 
 def _read_update(manifest: Manifest, path: str, file: io.BufferedReader) -> tuple["Tensor", "Tensor"]:
