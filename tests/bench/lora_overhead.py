@@ -354,7 +354,11 @@ def _outcome(batches: Batches, traffic: Traffic, plan: Plan, setup: Setup) -> Ou
     results["traffic_tokens_per_second"] = {name: statistics.median(rates) for name, rates in traffic.items()}
     return Outcome(
         runs=done,
-        parameters={**setup.about, "lora": LORA, "prompt": PROMPT, "tokens": TOKENS, "traffic": asdict(stream)},
+        parameters={
+            **setup.about,
+            **{"lora": LORA, "adapters": asdict(setup.adapters)},
+            **{"prompt": PROMPT, "tokens": TOKENS, "traffic": asdict(stream)},
+        },
         results=results,
         samples={
             "batches": {

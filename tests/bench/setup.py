@@ -57,12 +57,12 @@ class Setup:
     def about(self) -> dict[str, object]:
         """What the JSON file tells of it."""
         return {
+            "model": self.model.name,
             "dtype": self.dtype,
             "engine": self.engine,
             "environment": self.environment,
             "device": self.device,
             "dummy_weights": self.dummy,
-            "adapted_modules": self.adapters.modules,
             "settle": self.settle,
         }
 
