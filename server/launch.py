@@ -12,7 +12,7 @@ from loraloom.server.footprint import read_footprint
 from loraloom.server.machine import Machine
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
-from loraloom.server.tuning import tune
+from loraloom.server.tuning import given, tune
 
 OWNED = {
     "--model": "the positional argument MODEL",
@@ -84,6 +84,10 @@ def plan(settings: Settings, extra: Sequence[str], machine: Machine, environment
     if settings.model is None:
         raise InvalidSettings("no model: name one, as in `loraloom serve MODEL`, or set `model` in loraloom.yaml")
     _refuse_owned(extra)
+    if not machine.on_cpu and given(extra, "--dtype") in ("float32", "float"):
+        raise InvalidSettings(
+            "--dtype float32: vLLM's LoRA kernels for a GPU take float16 and bfloat16 only; give --dtype bfloat16"
+        )
     rank = _rank_for(settings) if settings.max_lora_rank == "auto" else settings.max_lora_rank
     tuning = tune(settings, rank, extra, machine, read_footprint(Path(settings.model)), environment)
     usage = {} if "VLLM_NO_USAGE_STATS" in environment else {"VLLM_NO_USAGE_STATS": "1"}

@@ -143,6 +143,13 @@ def test_nothing_is_tuned_on_a_gpu(settings: Settings) -> None:
     assert set(launch.environment) == {"VLLM_NO_USAGE_STATS", "VLLM_PLUGINS"}
 
 
+@pytest.mark.parametrize("extra", [["--dtype", "float32"], ["--dtype=float"]])
+def test_a_dtype_that_lora_on_a_gpu_cannot_compute_with_is_refused(settings: Settings, extra: list[str]) -> None:
+    with pytest.raises(InvalidSettings, match="give --dtype bfloat16"):
+        planned(settings, *extra, machine=GPU)
+    planned(settings, *extra)
+
+
 def test_the_users_environment_wins(settings: Settings) -> None:
     launch = planned(settings, environment={"VLLM_CPU_KVCACHE_SPACE": "9", "VLLM_NO_USAGE_STATS": "0"})
     assert not {"VLLM_CPU_KVCACHE_SPACE", "VLLM_NO_USAGE_STATS"} & set(launch.environment)
