@@ -74,9 +74,13 @@ INLINE floats load_bfloat16(const bfloat16 *p)
 /* Rounds to nearest, ties to even; a NaN stays one. */
 INLINE void store_bfloat16(bfloat16 *p, floats v)
 {
+#ifdef __AVX512BF16__
+    __m256bh h = _mm512_cvtneps_pbh((__m512)v);
+#else
     words bits = (words)v, nan = (words)(v != v);
     words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     halves h = __builtin_convertvector((rounded & ~nan) | (nan & 0x7fc0), halves);
+#endif
     memcpy(p, &h, sizeof h);
 }
 
