@@ -27,7 +27,7 @@ class Stream:
         concurrent: how many are answered at a time.
     """
 
-    requests: int = 16
+    requests: int = 12
     gap: float = 0.2
     adapters: int = 4
     rank: int = 8

@@ -210,4 +210,6 @@ def _ratio(ratio: Estimate) -> str:
     return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
-BENCHMARK = Benchmark("edge_serving", "requests per second and time to first token, against vLLM's own server", run)
+BENCHMARK = Benchmark(
+    "edge_serving", "requests per second and time to first token, against vLLM's own server", run, by_default=False
+)

@@ -26,7 +26,7 @@ from tests.bench.setup import ENVIRONMENT, SETTLE
 
 CASE = Case(adapters=4, batch=8)
 RANKS = (8, 64)
-ROUNDS, FULL_ROUNDS = 7, 25
+ROUNDS, FULL_ROUNDS = 5, 25
 
 
 def run(folder: Path, full: bool) -> Outcome:

@@ -21,11 +21,13 @@ class Benchmark:
         name: how it is called, and its JSON file.
         about: what it measures, in one line.
         run: measures it.
+        by_default: whether it runs when none is named; all do in the full form.
     """
 
     name: str
     about: str
     run: Run
+    by_default: bool = True
 
 
 class Registry:

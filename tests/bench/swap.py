@@ -65,7 +65,7 @@ class Window:
 
 def run(folder: Path, full: bool) -> Outcome:
     """Measure the stages, then start a server for the rest."""
-    model, rounds = prepare(), 15 if full else 6
+    model, rounds = prepare(), 15 if full else 5
     base = fingerprint(model)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         store, verified = _filled(Path(scratch, "store"), folder / "adapters", base)
