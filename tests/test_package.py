@@ -64,7 +64,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     demo = ROOT / FOLDERS["loraloom.demo"]
     data = {f"loraloom/demo/{path.relative_to(demo)}" for path in demo.glob("adapters/*/*")}
     assert any(name.endswith(".safetensors") for name in data)
-    assert held == wanted | data
+    assert held == wanted | data | {"loraloom/server/kernels/lora.c"}
 
 
 def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
@@ -86,6 +86,7 @@ def test_the_sdist_can_be_worked_with(built: Path) -> None:
     tracked = {path.relative_to(ROOT).as_posix() for top in ("deploy", "tests") for path in (ROOT / top).rglob("*.*")}
     wanted = {name for name in tracked if "__pycache__" not in name and (ROOT / name).is_file()}
     assert wanted | {"Makefile", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"} <= held
+    assert "server/kernels/lora.c" in held
     assert not any("__pycache__" in name for name in held)
 
 
