@@ -89,8 +89,9 @@ def _filled(folder: Path, sources: Path, base: BaseFingerprint) -> tuple[Store, 
 
 
 def _names(kind: str, count: int) -> list[tuple[str, int]]:
-    """Names, and the seeds of their numbers."""
-    return [(f"{kind}{number}", 1000 * len(kind) + 100 * (kind == "warm") + number) for number in range(count)]
+    """Names, and the seeds of their numbers: no two alike."""
+    first = {"cold": 1000, "warm": 2000}[kind]
+    return [(f"{kind}{number}", first + number) for number in range(count)]
 
 
 def _stages(model: Path, store: Store) -> dict[str, list[float]]:

@@ -8,10 +8,13 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import wait
 from itertools import pairwise
 from typing import Any
 
 WORKER = "loraloom.server.worker.AdapterReading"
+PATIENCE = 60.0
+"""Seconds that one adapter may take to read."""
 
 
 def main(model: str, dtype: str, *folders: str) -> None:
@@ -41,10 +44,8 @@ def loaded(worker: Any, identifier: int, folder: str) -> dict[str, float]:
 
     reader, request = worker.loraloom_reader, LoRARequest(str(identifier), identifier, folder)
     clock = [time.perf_counter()]
-    while reader.read(request) == "reading":
-        if reader._reads[identifier].done():
-            break
-        time.sleep(0.0002)
+    assert reader.read(request) == "reading", "nothing of it is in memory"
+    wait([reader._reads[identifier]], timeout=PATIENCE)
     clock.append(time.perf_counter())
     assert reader.read(request) == "held", "the adapter is one that this model takes"
     clock.append(time.perf_counter())

@@ -165,7 +165,7 @@ class Place:
 
     def adapters_scaling(self, deadline: float) -> Outcome:
         """Many adapters beside few."""
-        outcome = adapters_scaling.measure(self.setup(deadline), self.scale.scaling, self.store, full=False)
+        outcome = adapters_scaling.measure(self.setup(deadline), self.scale.scaling, self.store, judged=False)
         return replace(outcome, parameters={**outcome.parameters, "adapters": {"rank": RANK, **asdict(KIND)}})
 
     @property
