@@ -8,6 +8,7 @@
     ├── InvalidAdapter         (ValueError)   the given files are refused: damaged, unsafe or meaningless
     │   ├── UnsupportedAdapter                sound, but of a kind that cannot be served
     │   └── BaseMismatch                      sound, but trained on another base model
+    ├── InvalidMixture         (ValueError)   well-formed, but these adapters cannot be mixed in this way
     ├── InvalidBase            (ValueError)   the base model's own files cannot be read
     ├── SourceError            (OSError)      the adapter could not be fetched from where it was said to be
     └── StoreError             (OSError)      the store cannot be read or written
@@ -88,6 +89,10 @@ class UnsupportedAdapter(InvalidAdapter):
 
 class BaseMismatch(InvalidAdapter):
     """A sound adapter that does not fit the base model."""
+
+
+class InvalidMixture(AdapterError, ValueError):
+    """A well-formed mixture that cannot be made of these adapters in this way."""
 
 
 class InvalidBase(AdapterError, ValueError):
