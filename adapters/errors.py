@@ -7,8 +7,10 @@
     │   └── VersionNotFound                   the name exists, the version, tag or digest does not
     ├── InvalidAdapter         (ValueError)   the given files are refused: damaged, unsafe or meaningless
     │   ├── UnsupportedAdapter                sound, but of a kind that cannot be served
+    │   │   └── ConversionTooRough            it can be converted, but not as closely as asked for
     │   └── BaseMismatch                      sound, but trained on another base model
     ├── InvalidMixture         (ValueError)   well-formed, but these adapters cannot be mixed in this way
+    │   └── MixtureRankTooHigh                its rank is above the limit
     ├── InvalidBase            (ValueError)   the base model's own files cannot be read
     ├── SourceError            (OSError)      the adapter could not be fetched from where it was said to be
     └── StoreError             (OSError)      the store cannot be read or written
@@ -87,12 +89,50 @@ class UnsupportedAdapter(InvalidAdapter):
     """A sound adapter of a kind that cannot be served."""
 
 
+class ConversionTooRough(UnsupportedAdapter):
+    """What plain LoRA makes of the adapter predicts too differently from the adapter itself.
+
+    Attributes:
+        kl: mean KL(original || converted) of the next-token distributions on the probe text, in nats.
+        limit: the largest that was allowed.
+        rank: the converted adapter's.
+        relative_error: the Frobenius norm of what is lost, as a share of the whole update's.
+    """
+
+    def __init__(self, kl: float, limit: float, rank: int, relative_error: float, advice: str) -> None:
+        self.kl = kl
+        self.limit = limit
+        self.rank = rank
+        self.relative_error = relative_error
+        super().__init__(
+            f"as plain LoRA of rank {rank} it loses {relative_error:.2%} of the update (Frobenius norm), and its "
+            f"predictions move by KL = {kl:.3g} nats on the probe text, more than {limit:g}: {advice}"
+        )
+
+
 class BaseMismatch(InvalidAdapter):
     """A sound adapter that does not fit the base model."""
 
 
 class InvalidMixture(AdapterError, ValueError):
     """A well-formed mixture that cannot be made of these adapters in this way."""
+
+
+class MixtureRankTooHigh(InvalidMixture):
+    """The mixture's rank is above the limit.
+
+    Attributes:
+        rank: what the mixture has, all redundancy removed.
+        limit: what is allowed.
+    """
+
+    def __init__(self, rank: int, limit: int) -> None:
+        self.rank = rank
+        self.limit = limit
+        super().__init__(
+            f"the mixture has rank {rank}, and the limit is {limit}: truncate it, as in svd(rank={limit}):a+b, or "
+            "raise the limit"
+        )
 
 
 class InvalidBase(AdapterError, ValueError):

@@ -83,14 +83,8 @@ def read_manifest(folder: Path) -> Manifest:
         InvalidAdapter: the files are missing, damaged or contradict each other.
         UnsupportedAdapter: a sound adapter of a kind that is not plain LoRA.
     """
-    _check_files(folder)
-    with open_regular(folder / CONFIG_FILE) as file:
-        text = file.read(MAX_CONFIG + 1)
-    if len(text) > MAX_CONFIG:
-        raise InvalidAdapter(f"{CONFIG_FILE} has more than {MAX_CONFIG} bytes: it is not peft's")
-    config = parse_config(text)
-    with open_regular(folder / WEIGHTS_FILE) as file:
-        tensors = _lora_tensors(_read_tensors(file))
+    config = parse_config(read_config(folder))
+    tensors = _lora_tensors(read_tensors(folder))
     modules = _pair(tensors)
     scaling = config.scalings({path: module.rank for path, module in modules.items()})
     dtypes = {DTYPES[info.dtype] for info in tensors.values()}
@@ -102,6 +96,25 @@ def read_manifest(folder: Path) -> Manifest:
         dtype=dtypes.pop() if len(dtypes) == 1 else "mixed",
         tensors=MappingProxyType(tensors),
     )
+
+
+def read_config(folder: Path) -> bytes:
+    """The text of the adapter's configuration, unread; raises `InvalidAdapter` unless both of its files are there."""
+    _check_files(folder)
+    with open_regular(folder / CONFIG_FILE) as file:
+        text = file.read(MAX_CONFIG + 1)
+    if len(text) > MAX_CONFIG:
+        raise InvalidAdapter(f"{CONFIG_FILE} has more than {MAX_CONFIG} bytes: it is not peft's")
+    return text
+
+
+def read_tensors(folder: Path) -> dict[str, TensorInfo]:
+    """Where each tensor of the adapter lies in its weights file, by name; raises `InvalidAdapter` if it is damaged."""
+    with open_regular(folder / WEIGHTS_FILE) as file:
+        try:
+            return read_header(file, os.fstat(file.fileno()).st_size)
+        except BadHeader as error:
+            raise InvalidAdapter(f"{WEIGHTS_FILE} is damaged: {error}. Copy or download it again") from error
 
 
 def tensor_name(path: str, factor: str) -> str:
@@ -147,13 +160,6 @@ def _missing_weights(names: set[str]) -> str:
     return f"there is no {WEIGHTS_FILE} beside {CONFIG_FILE}: save the adapter again with peft's save_pretrained"
 
 
-def _read_tensors(file: io.BufferedReader) -> dict[str, TensorInfo]:
-    try:
-        return read_header(file, os.fstat(file.fileno()).st_size)
-    except BadHeader as error:
-        raise InvalidAdapter(f"{WEIGHTS_FILE} is damaged: {error}. Copy or download it again") from error
-
-
 def _lora_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """The tensors named lora_A and lora_B; raises for any other, unless it repeats a weight of the base."""
     kept = {name: info for name, info in tensors.items() if _TENSOR.fullmatch(name)}
@@ -161,7 +167,7 @@ def _lora_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
         # With LoRA on the output layer, peft saves that layer's frozen weight too (save_embedding_layers).
         copy = _BASE_COPY.fullmatch(name)
         if name not in kept and not (copy and tensor_name(copy[1], "A") in kept):
-            raise _refused_tensor(name)
+            raise refused_tensor(name)
     if not kept:
         raise InvalidAdapter(f"{WEIGHTS_FILE} holds no tensors: save the adapter again")
     return kept
@@ -200,7 +206,8 @@ def _check_matrix(name: str, info: TensorInfo) -> None:
         )
 
 
-def _refused_tensor(name: str) -> InvalidAdapter:
+def refused_tensor(name: str) -> InvalidAdapter:
+    """Why a tensor of this name has no place in plain LoRA."""
     for ending, what in _OTHER_TENSORS.items():
         if re.fullmatch(rf"base_model\.model(\.(?!lora_)[A-Za-z0-9_-]+)+{ending}", name):
             return UnsupportedAdapter(f"it holds {what}: {name[:200]!r}. Only plain LoRA is supported")

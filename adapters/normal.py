@@ -8,7 +8,7 @@ rank (vLLM copies them into its slots by their shapes).
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -71,14 +71,14 @@ def normalise(folder: Path, out: Path, *, allow_noop: bool = False) -> Normal:
         for path in given.modules:
             a, b = _read_update(given, path, file)
             norms[path] = update_norm(a, b)
-            dtypes |= {tensor_name(path, "A"): _dtype(a), tensor_name(path, "B"): _dtype(b)}
+            dtypes |= {tensor_name(path, "A"): dtype_name(a), tensor_name(path, "B"): dtype_name(b)}
         if not allow_noop and not any(norms.values()):
             raise InvalidAdapter(
                 "the adapter changes nothing: B A is zero in every module. Was it saved before training? "
                 "(--allow-noop adds it all the same)"
             )
         _write_weights(given, dtypes, file, out / WEIGHTS_FILE)
-    _write_config(given, out / CONFIG_FILE)
+    write_config(given.modules, given.rank, given.task_type, out / CONFIG_FILE)
     return Normal(digest_of(out), read_manifest(out), MappingProxyType(norms))
 
 
@@ -146,7 +146,8 @@ def _read_tensor(file: io.BufferedReader, info: TensorInfo) -> "Tensor":
     return torch.frombuffer(buffer, dtype=getattr(torch, DTYPES[info.dtype])).reshape(info.shape)
 
 
-def _dtype(tensor: "Tensor") -> str:
+def dtype_name(tensor: "Tensor") -> str:
+    """What safetensors calls the type of a tensor."""
     torch_name = str(tensor.dtype).removeprefix("torch.")
     return next(name for name, known in DTYPES.items() if known == torch_name)
 
@@ -167,17 +168,18 @@ def _write_weights(given: Manifest, dtypes: Mapping[str, str], source: io.Buffer
                 file.write(tensor.view(torch.uint8).numpy().data)
 
 
-def _write_config(given: Manifest, target: Path) -> None:
+def write_config(modules: Iterable[str], rank: int, task_type: str | None, target: Path) -> None:
+    """Write the configuration of a normal form with these modules, of which the largest rank is `rank`."""
     config = {
         "base_model_name_or_path": None,
         "bias": "none",
         "inference_mode": True,
-        "lora_alpha": given.rank,
+        "lora_alpha": rank,
         NORMAL_FORM_KEY: 1,
         "peft_type": "LORA",
-        "r": given.rank,
-        "target_modules": sorted(given.modules),
-        "task_type": given.task_type,
+        "r": rank,
+        "target_modules": sorted(modules),
+        "task_type": task_type,
         "use_rslora": False,
     }
     target.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

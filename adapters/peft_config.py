@@ -17,8 +17,8 @@ NORMAL_FORM_KEY = "loraloom_normal_form"
 """Marks a configuration in normal form: each module has the rank of its own tensors, and every scaling is 1."""
 
 _MAX_RANK = 2**20
-# Initialisations that leave the base's weights alone. The others (PiSSA, OLoRA, CorDA, LoftQ) change them on loading.
-_PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+# Initialisations that leave the base's weights alone. The others (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ) change them.
+_PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 # What does more than adding B A to a weight, by the field that switches it on.
 _REFUSED = {
     "use_dora": "DoRA",
@@ -33,6 +33,8 @@ _REFUSED = {
     "target_parameters": "LoRA of bare parameters (target_parameters)",
     "fan_in_fan_out": "LoRA of transposed weights (fan_in_fan_out)",
 }
+_CONVERTIBLE = frozenset({"use_dora", "fan_in_fan_out"})
+_CONVERT = "`loraloom adapters add FOLDER --base MODEL` converts what can be converted"
 # A pattern is a regular expression from whoever made the adapter, and can be one that never ends.
 _PATTERN_SECONDS = 5.0
 
@@ -90,7 +92,7 @@ def parse_config(text: bytes) -> PeftConfig:
         InvalidAdapter: not JSON, or a field has the wrong type.
         UnsupportedAdapter: it describes something else than plain LoRA.
     """
-    fields = _parse_object(text)
+    fields = parse_object(text)
     _check_kind(fields)
     return PeftConfig(
         rank=_check_rank("r", _field(fields, "r", int)),
@@ -104,7 +106,8 @@ def parse_config(text: bytes) -> PeftConfig:
     )
 
 
-def _parse_object(text: bytes) -> dict[str, Any]:
+def parse_object(text: bytes) -> dict[str, Any]:
+    """The fields of the JSON object `text`; raises `InvalidAdapter` if it is none."""
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -117,15 +120,17 @@ def _parse_object(text: bytes) -> dict[str, Any]:
 def _check_kind(fields: Mapping[str, Any]) -> None:
     kind = _field(fields, "peft_type", str)
     if kind != "LORA":
-        raise UnsupportedAdapter(f"it is an adapter of kind {kind[:50]!r}, which is not supported: only LORA is")
+        raise UnsupportedAdapter(f"it is an adapter of kind {kind[:50]!r}, and not plain LoRA: {_CONVERT}")
     for key, what in _REFUSED.items():
         if fields.get(key):
-            raise UnsupportedAdapter(f"{what} is not supported, only plain LoRA (adapter_config.json sets {key})")
+            raise UnsupportedAdapter(
+                f"{what} is not plain LoRA (adapter_config.json sets {key})"
+                + (f": {_CONVERT}" if key in _CONVERTIBLE else ", and cannot be converted to it: train it without")
+            )
     init = fields.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
         raise UnsupportedAdapter(
-            f"it was initialised with {init[:50]!r}, which changes the base's weights: convert it to plain LoRA with "
-            "peft's save_pretrained(…, path_initial_model_for_weight_conversion=…)"
+            f"it was initialised with {init[:50]!r}, which changes the base's weights: {_CONVERT}"
         )
 
 

@@ -45,6 +45,9 @@ PLUGIN_GROUPS = (
 )
 OURS = ("loraloom", "loraloom_routes")
 
+MIXED, MIXED_RANK = 4, 64
+"""Unless the user says otherwise, there is room for mixtures of so many of the largest adapters, up to this rank."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -125,15 +128,16 @@ def _refuse_owned(extra: Sequence[str]) -> None:
 
 
 def _rank_for(settings: Settings) -> int:
-    """The smallest rank that vLLM accepts and that every adapter in the store fits, at least 16."""
+    """The smallest rank that vLLM accepts and that fits mixtures of four adapters, as far as 64; and every adapter."""
     store = open_store(settings)
-    largest = max((record.rank for name in store.names() for record in store.versions(name)), default=0)
-    return next((rank for rank in RANKS if rank >= max(largest, 16)), RANKS[-1])
+    largest = max((record.rank for name in store.names() for record in store.versions(name)), default=16)
+    wanted = max(largest, min(MIXED * largest, MIXED_RANK))
+    return next((rank for rank in RANKS if rank >= wanted), RANKS[-1])
 
 
 def _rank_note(settings: Settings, rank: int) -> Iterator[str]:
     if settings.max_lora_rank == "auto":
-        yield f"--max-lora-rank {rank}, by the adapters in the store"
+        yield f"--max-lora-rank {rank}, by the adapters in the store and with room for mixtures of them"
 
 
 def _plugins(environment: Mapping[str, str]) -> list[str]:

@@ -12,13 +12,10 @@ from vllm.engine.protocol import EngineClient
 from loraloom.adapters.base import fingerprint
 from loraloom.server import engine
 from loraloom.server.base import ServedBase
-from loraloom.server.gate.blobs import VerifiedBlobs
+from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.gate import Gate
-from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.note import Note
-from loraloom.server.gate.paths import OpenPaths
 from loraloom.server.gate.residency import Pace, Residency
-from loraloom.server.gate.selection import Selector
 from loraloom.server.kernels.build import library
 from loraloom.server.kernels.install import install
 from loraloom.server.machine import processor_flags
@@ -85,7 +82,7 @@ def _residency(gate: Gate) -> Residency:
     return Residency(
         leases=gate.leases,
         pins=gate.store.pins,
-        resolve=gate.selector.resolve,
+        settle=gate.selector.settle,
         note=Note.of(gate.settings, gate.store, gate.base.name),
         pace=Pace() if gate.store.local else Pace(pins=30.0),
     )
@@ -97,12 +94,4 @@ def _gate(handoff: Handoff, client: EngineClient, state: State, args: Namespace)
     base = ServedBase(engine.served_names(args)[0], fingerprint(args.model), store)
     running = engine.VllmEngine(client, state)
     capacity, rank = engine.adapter_limits(client)
-    return Gate(
-        settings=settings,
-        store=store,
-        engine=running,
-        base=base,
-        selector=Selector(store, engine.served_names(args), base, rank),
-        leases=Leases(running, VerifiedBlobs(store), capacity, settings.queue_timeout),
-        paths=OpenPaths(settings.open_paths),
-    )
+    return assemble(settings, store, running, base, engine.served_names(args), capacity=capacity, rank=rank)

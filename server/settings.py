@@ -56,8 +56,13 @@ class Settings(BaseModel):
     max_cpu_loras: int = Field(64, ge=1, description="adapters in flight, and kept in main memory")
     max_lora_rank: int | Literal["auto"] = Field(
         "auto",
-        description=f"largest rank served, one of {', '.join(map(str, RANKS))}; auto: what the store needs",
+        description=f"largest rank served, one of {', '.join(map(str, RANKS))}; auto: by the store",
     )
+    max_mixture_terms: int = Field(32, ge=1, description="adapters in one mixture")
+    mixture_truncate: bool = Field(
+        False, description="serve a mixture whose rank is too large truncated, and tell the error in a header"
+    )
+    mixture_cache_bytes: int = Field(4 * 2**30, ge=2**20, description="bound of the folder of built mixtures, in bytes")
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="largest request body, in bytes")
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="largest adapter upload, in bytes")
     queue_timeout: float = Field(60, gt=0, description="seconds a request waits for a place for its adapter")

@@ -1,55 +1,21 @@
-"""`loraloom adapters …`: the store from the command line, with the server running or not."""
+"""`loraloom adapters …` on what is in the store already, with the server running or not."""
 
 import argparse
-import getpass
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from loraloom.adapters.errors import InvalidBase
 from loraloom.adapters.names import check_name, parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.cli.fact_text import fact_text
 from loraloom.server.cli.options import configured
 from loraloom.server.store import open_store
 
 Options = argparse.Namespace
 Extra = Sequence[str]
-
-
-def add(options: Options, _: Extra) -> int:
-    """Fetch, check and publish one adapter."""
-    from loraloom.adapters.base import find_fingerprint
-    from loraloom.adapters.manifest import read_manifest
-    from loraloom.adapters.sources import fetched
-
-    settings = configured(options).settings
-    name = check_name(options.name)
-    store = open_store(settings)
-    with fetched(options.source, settings.cache / "sources") as folder:
-        base_name = options.base or read_manifest(folder).base_model
-        base = find_fingerprint(base_name) if base_name else None
-        if options.base and base is None:
-            raise InvalidBase(f"there is no base model {options.base!r}: give its directory or its Hugging Face id")
-        published = store.publish(
-            folder,
-            name,
-            tag=options.tag,
-            base=base,
-            base_name=base_name,
-            allow_noop=options.allow_noop,
-            by=_user(),
-            provenance={"source": options.source},
-        )
-    record = published.version
-    print(f"{'added' if published.created else 'there already:'} {record.canonical}  sha256:{record.digest[:12]}")
-    if base is None:
-        print(
-            f"its base {base_name or '(not named)'} was not found: it will be checked at its first use",
-            file=sys.stderr,
-        )
-    return 0
 
 
 def list_adapters(options: Options, _: Extra) -> int:
@@ -69,7 +35,7 @@ def list_adapters(options: Options, _: Extra) -> int:
 
 
 def show(options: Options, _: Extra) -> int:
-    """Versions, tags with their history, pins, and provenance."""
+    """Versions, tags with their history, pins, provenance, and what was measured."""
     store = _store(options)
     name = check_name(options.name)
     versions = store.versions(name)
@@ -78,7 +44,7 @@ def show(options: Options, _: Extra) -> int:
             "name": name,
             "tags": store.tags(name),
             "pins": _pins(store, name),
-            "versions": [asdict(version) for version in versions],
+            "versions": [asdict(version) | {"facts": store.facts(version.digest)} for version in versions],
         }
         print(json.dumps(value, indent=2))
         return 0
@@ -92,6 +58,8 @@ def show(options: Options, _: Extra) -> int:
     for version in versions:
         if version.provenance:
             print(f"{version.canonical} provenance: {json.dumps(version.provenance)}")
+        for kind, fact in store.facts(version.digest).items():
+            print(f"{version.canonical} {kind}: {fact_text(kind, fact)}")
     return 0
 
 
@@ -100,9 +68,31 @@ def verify(options: Options, _: Extra) -> int:
     findings = _store(options).verify(check_name(options.name) if options.name else None)
     for finding in findings:
         print(f"{finding.kind}: {finding.path}: {finding.detail}")
-    faults = [finding for finding in findings if finding.kind != "garbage"]
-    print(f"{len(faults)} damaged, {len(findings) - len(faults)} left over by killed writers")
-    return 1 if faults else 0
+    count = Counter(finding.kind for finding in findings)
+    facts = f", {count['fact']} unreadable facts" if count["fact"] else ""
+    print(f"{count['damaged']} damaged, {count['garbage']} left over by killed writers{facts}")
+    return 1 if count["damaged"] else 0
+
+
+def gc(options: Options, _: Extra) -> int:
+    """Remove what no live version needs and nobody uses."""
+    number = size = 0
+    for each in _store(options).collect(dry_run=options.dry_run):
+        print(f"{'would remove' if options.dry_run else 'removed'} {each.path}  {each.size} bytes")
+        number, size = number + 1, size + each.size
+    print(f"{number} {'to remove' if options.dry_run else 'removed'}, {size} bytes")
+    return 0
+
+
+def export(options: Options, _: Extra) -> int:
+    """Write one version as a plain folder for peft and vLLM."""
+    from loraloom.adapters.store.export import export
+
+    store = _store(options)
+    record = store.resolve(parse_adapter(options.adapter))
+    export(store, record, options.folder)
+    print(f"wrote {record.canonical} to {options.folder}")
+    return 0
 
 
 def tag(options: Options, _: Extra) -> int:
@@ -153,13 +143,6 @@ def remove(options: Options, _: Extra) -> int:
 
 def _store(options: Options) -> Store:
     return open_store(configured(options).settings, create=False)
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in some containers
-        return None
 
 
 def _tags(tags: Iterable[tuple[str, int]]) -> str:

@@ -1,5 +1,6 @@
 """From a command's options to the configuration."""
 
+import getpass
 import sys
 from argparse import Namespace
 
@@ -13,8 +14,16 @@ def configured(options: Namespace) -> Configuration:
     Raises:
         InvalidSettings: an option, a variable or the file does not fit.
     """
-    names = ["model", "adapters", *(flag.removeprefix("--").replace("-", "_") for flag in SETTINGS)]
+    names = ["model", "adapters", "mixture_truncate", *(flag.removeprefix("--").replace("-", "_") for flag in SETTINGS)]
     configuration = configure({name: getattr(options, name, None) for name in names}, options.config)
     if configuration.ignored:
         print(f"loraloom: ignored, as there is no such setting: {', '.join(configuration.ignored)}", file=sys.stderr)
     return configuration
+
+
+def user() -> str | None:
+    """Who runs the command, if that has a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        return None

@@ -15,7 +15,9 @@ SETTINGS = {
     "--cache": (Path, "DIR", "folder for downloads and the cache of a remote store"),
     "--max-loras": (int, "N", "adapters in one batch [8]"),
     "--max-cpu-loras": (int, "N", "adapters in flight, and kept in main memory [64]"),
-    "--max-lora-rank": (str, "R", "largest rank served [what the store needs]"),
+    "--max-lora-rank": (str, "R", "largest rank served [by the store, with room for mixtures]"),
+    "--max-mixture-terms": (int, "N", "adapters in one mixture [32]"),
+    "--mixture-cache-bytes": (int, "BYTES", "bound of the folder of built mixtures [4 GiB]"),
     "--queue-timeout": (float, "S", "seconds a request waits for a place for its adapter [60]"),
     "--drain-timeout": (float, "S", "seconds that running requests get at shutdown [30]"),
     "--max-restarts": (int, "N", "restarts of a dead server within ten minutes [5]"),
@@ -89,6 +91,11 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     for flag, (kind, metavar, help) in SETTINGS.items():
         parser.add_argument(flag, type=kind, metavar=metavar, help=help)
+    parser.add_argument(
+        "--mixture-truncate",
+        action=argparse.BooleanOptionalAction,
+        help="serve mixtures whose rank is too large truncated, with the error in a header [no]",
+    )
 
 
 def _add_serve(commands: Commands) -> None:
@@ -126,15 +133,30 @@ def _add_adapters(commands: Commands) -> None:
     _add_publishing(adapters)
     _add_looking(adapters)
     _add_changing(adapters)
+    _add_mix(adapters)
 
 
 def _add_publishing(adapters: Commands) -> None:
-    add = _command(adapters, "add", "adapters", "add", "add a PEFT adapter as a new version")
+    add = _command(adapters, "add", "publishing", "add", "add an adapter as a new version")
     add.add_argument("source", metavar="SOURCE", help="a folder, a Hugging Face id, or a URL such as s3://bucket/path")
     add.add_argument("--name", required=True, help="the adapter's name, one or two parts: NAME or ORG/NAME")
-    add.add_argument("--tag", help="also move this tag to the new version")
-    add.add_argument("--base", metavar="MODEL", help="the base model to check it against [what the adapter names]")
-    add.add_argument("--allow-noop", action="store_true", help="add it even if it changes nothing")
+    _add_publication(add)
+    several = _command(adapters, "import", "publishing", "import_modules", "add what vLLM's --lora-modules lists")
+    several.add_argument(
+        "entries", nargs="+", metavar="ENTRY", help="name=path, a JSON object, or @FILE with a JSON list or one a line"
+    )
+    _add_publication(several)
+
+
+def _add_publication(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tag", help="also move this tag to the new version")
+    parser.add_argument("--base", metavar="MODEL", help="the base model to check it against [what the adapter names]")
+    parser.add_argument("--allow-noop", action="store_true", help="add it even if it changes nothing")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, metavar="R", help="rank of the LoRA into which another kind is converted")
+    size.add_argument("--energy", type=float, metavar="E", help="instead, the share of each update to keep, up to 1")
+    parser.add_argument("--max-kl", type=float, metavar="X", help="refuse a conversion that moves predictions further")
+    parser.add_argument("--probe", type=Path, metavar="FILE", help="text on which a conversion is measured [built in]")
 
 
 def _add_looking(adapters: Commands) -> None:
@@ -145,6 +167,21 @@ def _add_looking(adapters: Commands) -> None:
     show.add_argument("--json", action="store_true", help="print JSON")
     verify = _command(adapters, "verify", "adapters", "verify", "read everything again and compare it with its digests")
     verify.add_argument("name", metavar="NAME", nargs="?")
+    export = _command(adapters, "export", "adapters", "export", "write a version as a folder that peft and vLLM load")
+    export.add_argument("adapter", metavar="NAME[@VERSION|@TAG]")
+    export.add_argument("folder", metavar="DIR", type=Path, help="a folder that is empty, or is not there yet")
+
+
+def _add_mix(adapters: Commands) -> None:
+    mix = _command(adapters, "mix", "mix", "mix", "publish a mixture of adapters as an adapter of its own")
+    mix.add_argument(
+        "mixture", metavar="MIXTURE", help="what to mix, such as 0.6*sql+0.4*date or 'svd(rank=8):sql+date'"
+    )
+    mix.add_argument("--name", required=True, help="the name of the new adapter")
+    mix.add_argument("--tag", help="also move this tag to the new version")
+    mix.add_argument("--rank", type=int, metavar="R", help="truncate it to this rank [its true rank]")
+    mix.add_argument("--base", metavar="MODEL", help="the base model to check it against [that of the adapters]")
+    mix.add_argument("--allow-noop", action="store_true", help="publish it even if it changes nothing")
 
 
 def _add_changing(adapters: Commands) -> None:
@@ -161,3 +198,5 @@ def _add_changing(adapters: Commands) -> None:
     unpin.add_argument("adapter", metavar="NAME[@VERSION|@TAG]")
     remove = _command(adapters, "remove", "adapters", "remove", "remove one version, or all of an adapter")
     remove.add_argument("adapter", metavar="NAME[@VERSION]")
+    gc = _command(adapters, "gc", "adapters", "gc", "free the space of removed versions and killed writers")
+    gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")

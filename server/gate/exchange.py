@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
 
-from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.gate.contents import Content
 from loraloom.server.gate.paths import Route
 
 Scope = MutableMapping[str, Any]
@@ -21,11 +21,11 @@ class Choice:
 
     Attributes:
         model: the canonical name, which the engine and the response carry.
-        record: the adapter's version; None is the plain base model.
+        content: what the adapter consists of; None is the plain base model.
     """
 
     model: str
-    record: VersionRecord | None = None
+    content: Content | None = None
 
 
 @dataclass(frozen=True)

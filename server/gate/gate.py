@@ -13,6 +13,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from starlette.requests import ClientDisconnect
 
+from loraloom.adapters.mixing import Outcome
+from loraloom.adapters.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
 from loraloom.server.errors import EngineUnavailable, HeaderRefused, NotServed
@@ -29,6 +31,7 @@ from loraloom.server.gate.exchange import (
     in_order,
 )
 from loraloom.server.gate.leases import Leases
+from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import Kind, OpenPaths
 from loraloom.server.gate.running import Running
 from loraloom.server.gate.selection import Selector, rewritten
@@ -39,6 +42,11 @@ log = logging.getLogger("vllm.loraloom.gate")
 
 FOREIGN_SELECTORS = (b"x-amzn-sagemaker-adapter-identifier", b"x-amzn-sagemaker-adapter-alias")
 """Headers by which the engine's server would let a request choose an adapter after it has passed the gate."""
+
+RANK_HEADER = b"loraloom-mixture-rank"
+"""Of an answer by a mixture: its rank."""
+ERROR_HEADER = b"loraloom-mixture-error"
+"""Of an answer by a mixture: the Frobenius norm of what truncation left out, relative to the whole; 0 if nothing."""
 
 Tier: TypeAlias = Literal["slot", "cpu"]
 """Where the engine holds an adapter: in a slot, or in main memory only."""
@@ -69,6 +77,7 @@ class Gate:
     base: ServedBase
     selector: Selector
     leases: Leases
+    mixtures: Mixtures
     paths: OpenPaths
     running: Running = field(default_factory=Running)
 
@@ -165,10 +174,24 @@ class Gate:
     async def lease(self, exchange: Exchange, onward: Handler) -> None:
         """Hold the selected adapter until the answer has been sent."""
         choice = exchange.choice
-        if choice is None or choice.record is None:
+        if choice is None or choice.content is None:
             return await onward(exchange)
-        async with self.leases.hold(choice.model, choice.record.digest):
+        if isinstance(choice.content, Recipe):
+            exchange = _telling(exchange, await self.mixtures.prepare(choice.content))
+        async with self.leases.hold(choice.model, choice.content):
             await onward(exchange)
+
+
+def _telling(exchange: Exchange, outcome: Outcome) -> Exchange:
+    """The exchange, whose answer will tell in its headers how the mixture came out."""
+    headers = [(RANK_HEADER, str(outcome.rank).encode()), (ERROR_HEADER, f"{outcome.error:.6g}".encode())]
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        await exchange.send(message)
+
+    return replace(exchange, send=send)
 
 
 class GateMiddleware:

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from loraloom.adapters.recipe import Recipe
 from loraloom.server.errors import TooManyAdapters
+from loraloom.server.gate.contents import Content
 
 log = logging.getLogger("vllm.loraloom.leases")
 
@@ -37,10 +39,10 @@ class Residents(Protocol):
 class Blobs(Protocol):
     """Where the bytes of adapters come from; every call may block."""
 
-    def acquire(self, digest: str) -> Path:
+    def acquire(self, content: Content) -> Path:
         """A directory with the adapter's verified files, kept until `release`; `DamagedBlob` if there is none."""
 
-    def release(self, digest: str) -> None:
+    def release(self, content: Content) -> None:
         """The directory is no longer needed."""
 
 
@@ -56,7 +58,7 @@ class _Place:
         retired: evict it as soon as nobody holds it.
     """
 
-    digest: str
+    content: Content
     folder: Path | None = None
     ready: asyncio.Task[Path] = field(init=False)
     clearing: asyncio.Task[None] | None = None
@@ -95,12 +97,12 @@ class Leases:
         self._freed = asyncio.Event()
 
     @asynccontextmanager
-    async def hold(self, name: str, digest: str) -> AsyncIterator[Path]:
+    async def hold(self, name: str, content: Content) -> AsyncIterator[Path]:
         """Hold an adapter for the length of a request.
 
         Args:
             name: the canonical name.
-            digest: of the adapter's normal form.
+            content: what the adapter consists of.
 
         Yields:
             The directory of its files, verified.
@@ -110,7 +112,7 @@ class Leases:
             DamagedBlob: its files are missing or changed.
             AdapterNotLoaded: the engine refuses it.
         """
-        place = await self._enter(name, digest)
+        place = await self._enter(name, content)
         try:
             yield await asyncio.shield(place.ready)
         finally:
@@ -146,14 +148,14 @@ class Leases:
         self._pinned = frozenset(names)
         self._freed.set()
 
-    async def fill(self, name: str, digest: str) -> None:
+    async def fill(self, name: str, content: Content) -> None:
         """Load an adapter ahead of requests, if there is a free place that nobody waits for.
 
         It is the first to go when a place is needed. Raises as `hold` does.
         """
         if name in self._places or len(self._places) >= self._capacity or self._door.locked():
             return
-        place = self._places[name] = self._new_place(name, digest)
+        place = self._places[name] = self._new_place(name, content)
         self._places.move_to_end(name, last=False)
         await asyncio.wait([place.ready])
         if place.failed and place.idle:
@@ -161,21 +163,19 @@ class Leases:
         await place.ready
 
     async def retire(self, name: str) -> None:
-        """Free the engine's copy of a removed adapter, now or when its last request ends."""
-        place = self._places.get(name)
-        if place is None:
-            return
-        place.retired = True
-        if place.idle:
-            await self._evict(name, place)
+        """Free the engine's copies of a removed adapter and of its mixtures, now or when their last requests end."""
+        for other, place in [each for each in self._places.items() if _has(*each, name)]:
+            place.retired = True
+            if place.idle:
+                await self._evict(other, place)
 
-    async def _enter(self, name: str, digest: str) -> _Place:
+    async def _enter(self, name: str, content: Content) -> _Place:
         place = self._join(name)
         if place is not None:
             return place
         try:
             async with asyncio.timeout(self._patience), self._door:
-                return await self._let_in(name, digest)
+                return await self._let_in(name, content)
         except TimeoutError:
             raise TooManyAdapters(
                 f"{self._capacity} other adapters were in use for {self._patience:g} s: try again later, or start the "
@@ -191,12 +191,12 @@ class Leases:
         self._places.move_to_end(name)
         return place
 
-    async def _let_in(self, name: str, digest: str) -> _Place:
+    async def _let_in(self, name: str, content: Content) -> _Place:
         """A new place, as soon as there is one; the caller holds the door."""
         while (place := self._join(name)) is None:
             self._freed.clear()
             if name not in self._places and len(self._places) < self._capacity:
-                self._places[name] = self._new_place(name, digest)
+                self._places[name] = self._new_place(name, content)
             elif (idle := self._in_the_way(name)) is not None:
                 await self._evict(*idle)
             else:
@@ -208,15 +208,15 @@ class Leases:
         names = [name] if name in self._places else [other for other in self._places if other not in self._pinned]
         return next(((other, self._places[other]) for other in names if self._places[other].idle), None)
 
-    def _new_place(self, name: str, digest: str) -> _Place:
-        place = _Place(digest)
+    def _new_place(self, name: str, content: Content) -> _Place:
+        place = _Place(content)
         place.ready = asyncio.ensure_future(self._bring(name, place))
         place.ready.add_done_callback(_mark_seen)
         return place
 
     async def _bring(self, name: str, place: _Place) -> Path:
         """Verify an adapter's files, then let the engine load them."""
-        folder = place.folder = await asyncio.to_thread(self._blobs.acquire, place.digest)
+        folder = place.folder = await asyncio.to_thread(self._blobs.acquire, place.content)
         await self._residents.load(name, folder)
         return folder
 
@@ -239,12 +239,17 @@ class Leases:
         try:
             if folder is not None:
                 await self._residents.unload(name)
-                await asyncio.to_thread(self._blobs.release, place.digest)
+                await asyncio.to_thread(self._blobs.release, place.content)
         except Exception:  # it is no fault of the request that happens to wait for this
             log.exception("%s could not be taken out of the engine", name)
         finally:
             del self._places[name]
             self._freed.set()
+
+
+def _has(name: str, place: _Place, removed: str) -> bool:
+    """Whether a place is that of a removed adapter, or of a mixture with it."""
+    return name == removed or (isinstance(place.content, Recipe) and place.content.uses(removed))
 
 
 def _mark_seen(ready: asyncio.Task[Path]) -> None:

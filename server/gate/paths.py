@@ -58,6 +58,7 @@ OPEN = (
     _route("GET HEAD", "/v1/models/{name}"),
     _route("GET POST HEAD", "/v1/adapters", Kind.UPLOAD),
     _route("GET HEAD DELETE PUT", "/v1/adapters/{name}"),
+    _route("POST", "/v1/mixtures"),
     _route("POST", "/v1/load_lora_adapter"),
     _route("POST", "/v1/unload_lora_adapter"),
 )

@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loraloom.adapters.names import Adapter, parse_adapter
-from loraloom.adapters.store.records import VersionRecord
+from loraloom.adapters.names import Adapter, Selection, parse
+from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.note import Note
 
@@ -40,13 +40,13 @@ class Residency:
 
     Attributes:
         pins: the pinned selections, the oldest pin first; may block.
-        resolve: the version that a selection stands for, if this server can serve it; may block.
+        settle: what a selection stands for, if this server can serve it; may block.
         note: what was in memory when the server last ran.
     """
 
     leases: Leases
     pins: Callable[[], Sequence[Adapter]]
-    resolve: Callable[[Adapter], VersionRecord]
+    settle: Callable[[Selection], Choice]
     note: Note
     pace: Pace = Pace()
     _kept: dict[Adapter, str] = field(default_factory=dict)
@@ -75,13 +75,13 @@ class Residency:
             self._told = frozenset(problems)
             await asyncio.sleep(self.pace.pins)
 
-    def _wanted(self, problems: list[str]) -> Mapping[Adapter, VersionRecord]:
-        """The version that each pin stands for now, as many as can be kept."""
-        found: dict[str, tuple[Adapter, VersionRecord]] = {}
+    def _wanted(self, problems: list[str]) -> Mapping[Adapter, Choice]:
+        """What each pin stands for now, as many as can be kept."""
+        found: dict[str, tuple[Adapter, Choice]] = {}
         for pin in self.pins():
             try:
-                record = self.resolve(pin)
-                found.setdefault(record.canonical, (pin, record))
+                choice = self.settle(Selection(pin))
+                found.setdefault(choice.model, (pin, choice))
             except Exception as error:
                 problems.append(f"the pin of {pin} has no effect on this server: {error}")
         most = self.leases.most_pinned
@@ -93,16 +93,17 @@ class Residency:
             )
         return dict(list(found.values())[:most])
 
-    async def _keep(self, wanted: Mapping[Adapter, VersionRecord], problems: list[str]) -> None:
+    async def _keep(self, wanted: Mapping[Adapter, Choice], problems: list[str]) -> None:
         """Load what is wanted and not there; what a pin named before goes when its successor is there."""
         self._kept = {pin: name for pin, name in self._kept.items() if pin in wanted}
         self.leases.pin(set(self._kept.values()))
-        for pin, record in wanted.items():
-            name = record.canonical
+        for pin, choice in wanted.items():
+            name = choice.model
+            assert choice.content is not None, "a pin is of an adapter"
             if self._kept.get(pin) == name and self.leases.resident(name):
                 continue
             try:
-                async with self.leases.hold(name, record.digest):
+                async with self.leases.hold(name, choice.content):
                     self._kept[pin] = name
                     self.leases.pin(set(self._kept.values()))
             except Exception as error:
@@ -114,8 +115,9 @@ class Residency:
             name = self._untried.pop(0)
             await asyncio.to_thread(self.note.write, self._names())
             try:
-                record = await asyncio.to_thread(self.resolve, parse_adapter(name))
-                await self.leases.fill(record.canonical, record.digest)
+                choice = await asyncio.to_thread(self.settle, parse(name))
+                if choice.content is not None:
+                    await self.leases.fill(choice.model, choice.content)
             except Exception as error:
                 log.info("%s was in memory before the restart and is not brought back: %s", name, error)
 

@@ -1,17 +1,24 @@
-"""From what a request's body asks for to one immutable version of an adapter."""
+"""From what a request's body asks for to one immutable adapter: a version, or a mixture of versions."""
 
 import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from loraloom.adapters.names import Adapter, Selection, parse, selection_from_json
+from loraloom.adapters.errors import InvalidMixture
+from loraloom.adapters.mixing import Limit
+from loraloom.adapters.names import Adapter, Mixture, Selection, parse, selection_from_json
+from loraloom.adapters.recipe import Recipe, settled
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice
+from loraloom.server.gate.lorax import merged_adapters
 
 FIELDS = ("adapter", "adapter_id", "merged_adapters", "adapter_source")
 """Body fields that select, besides `model`: ours, and those of LoRAX."""
+
+METHODS = ("exact", "lorahub", "svd")
+"""How a request may mix; the others work on whole matrices and take too long."""
 
 
 class Fits(Protocol):
@@ -24,18 +31,30 @@ class Fits(Protocol):
 class Selector:
     """Resolves selections against a store, for one served base model."""
 
-    def __init__(self, store: Store, base_names: Collection[str], fits: Fits, max_lora_rank: int) -> None:
+    def __init__(
+        self, store: Store, base_names: Collection[str], fits: Fits, limit: Limit, max_mixture_terms: int = 32
+    ) -> None:
+        """
+        Args:
+            store: where the adapters are.
+            base_names: what selects the plain base model; the first is what responses say.
+            fits: whether an adapter fits the base model.
+            limit: the largest rank that is served, and whether mixtures are truncated to it.
+            max_mixture_terms: adapters in one mixture.
+        """
         self._store = store
         self._base_names = tuple(base_names)
         self._fits = fits
-        self._max_lora_rank = max_lora_rank
+        self._limit = limit
+        self._max_terms = max_mixture_terms
 
     async def choose(self, body: Mapping[str, Any]) -> Choice:
-        """What the body selects, resolved to a version that can be served.
+        """What the body selects, resolved to what can be served.
 
         Raises:
             InvalidBody: fields of the wrong type, or that contradict each other.
             InvalidName: a selection that does not follow the grammar.
+            InvalidMixture: a mixture with too many terms or too large weights.
             NotServed: a selection that this server does not serve.
             AdapterNotFound: no such adapter, version or tag.
             BaseMismatch: an adapter of another base model.
@@ -44,9 +63,71 @@ class Selector:
         wanted = self._wanted(body)
         if isinstance(wanted, str):
             return Choice(wanted)
-        adapter = _adapter(wanted)
-        record = self.resolve(adapter) if self._store.local else await asyncio.to_thread(self.resolve, adapter)
-        return Choice(record.canonical, record)
+        return self.settle(wanted) if self._store.local else await asyncio.to_thread(self.settle, wanted)
+
+    def settle(self, selection: Selection) -> Choice:
+        """What a selection stands for now, if this server can serve it; may block, and raises as `choose` does.
+
+        (The rank of a mixture is known only when it is built.)
+        """
+        if selection.alpha is not None:
+            raise NotServed(
+                "a proxy strength (~) is not available on this server: it is not proxy-tuned", param="model"
+            )
+        if isinstance(selection.target, Adapter):
+            return _of_version(self.resolve(selection.target))
+        if selection.target.method.name not in METHODS:
+            raise NotServed(
+                f"{selection.target.method.name} takes too long for a request, and {', '.join(METHODS)} do not: "
+                "publish the mixture with POST /v1/mixtures or `loraloom adapters mix`, and ask for it by its name",
+                param="model",
+            )
+        return self._mixture(self.recipe(selection.target))
+
+    def resolve(self, adapter: Adapter) -> VersionRecord:
+        """The version that an adapter stands for now, if this server can serve it.
+
+        Raises:
+            AdapterNotFound, BaseMismatch, RankTooHigh: as `choose` does.
+        """
+        record = self._version(adapter)
+        self._check_rank(record)
+        return record
+
+    def recipe(self, mixture: Mixture) -> Recipe:
+        """What a mixture stands for now, whatever its rank; it may be empty, where all weights are zero.
+
+        Raises:
+            InvalidMixture, AdapterNotFound, BaseMismatch: as `choose` does.
+        """
+        if len(mixture.terms) > self._max_terms:
+            raise InvalidMixture(
+                f"the mixture has {len(mixture.terms)} terms, and this server takes up to {self._max_terms} "
+                "(`max_mixture_terms`)"
+            )
+        return settled(mixture, self._version)
+
+    def _mixture(self, recipe: Recipe) -> Choice:
+        if not recipe.ingredients:
+            return Choice(self._base_names[0])
+        if recipe.single is not None:
+            self._check_rank(recipe.single)
+            return _of_version(recipe.single)
+        return Choice(recipe.canonical, recipe)
+
+    def _version(self, adapter: Adapter) -> VersionRecord:
+        record = self._store.resolve(adapter)
+        self._fits.check(record)
+        return record
+
+    def _check_rank(self, record: VersionRecord) -> None:
+        if record.rank > self._limit.rank:
+            raise RankTooHigh(
+                f"adapter {record.canonical!r} has rank {record.rank}; this server serves up to {self._limit.rank}. "
+                f"Start it with a larger --max-lora-rank, or ask for svd(rank={self._limit.rank}):{record.canonical}, "
+                "which truncates it",
+                param="model",
+            )
 
     def _wanted(self, body: Mapping[str, Any]) -> Selection | str:
         """The selection, or the name of the base model."""
@@ -64,26 +145,14 @@ class Selector:
             )
         return _from_field(field, body[field])
 
-    def resolve(self, adapter: Adapter) -> VersionRecord:
-        """The version that an adapter stands for now, if this server can serve it.
-
-        Raises:
-            AdapterNotFound, BaseMismatch, RankTooHigh: as `choose` does.
-        """
-        record = self._store.resolve(adapter)
-        if record.rank > self._max_lora_rank:
-            raise RankTooHigh(
-                f"adapter {record.canonical!r} has rank {record.rank}; this server serves up to {self._max_lora_rank}. "
-                f"Start it with a larger --max-lora-rank, or add the adapter with a smaller rank",
-                param="model",
-            )
-        self._fits.check(record)
-        return record
-
 
 def rewritten(body: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     """The body as the engine's server gets it: the canonical name, and no field of ours."""
     return {key: value for key, value in body.items() if key not in FIELDS} | {"model": choice.model}
+
+
+def _of_version(record: VersionRecord) -> Choice:
+    return Choice(record.canonical, record.digest)
 
 
 def _selecting_field(body: Mapping[str, Any]) -> str | None:
@@ -95,15 +164,7 @@ def _selecting_field(body: Mapping[str, Any]) -> str | None:
 
 def _from_field(field: str, value: object) -> Selection:
     if field == "merged_adapters":
-        raise NotServed("mixtures are not available on this server", param=field)
+        return Selection(merged_adapters(value))
     if field == "adapter_id" and not isinstance(value, str):
         raise InvalidBody(f"`adapter_id` must be a string, not {type(value).__name__}", param=field)
     return selection_from_json(value)
-
-
-def _adapter(selection: Selection) -> Adapter:
-    if selection.alpha is not None:
-        raise NotServed("a proxy strength (~) is not available on this server: it is not proxy-tuned", param="model")
-    if not isinstance(selection.target, Adapter):
-        raise NotServed("mixtures are not available on this server", param="model")
-    return selection.target

@@ -35,6 +35,7 @@ STATUSES: dict[type[Exception], Status] = {
     adapters.NameTaken: Status(409, "name_taken"),
     adapters.InvalidAdapter: Status(400, "invalid_adapter"),
     adapters.BaseMismatch: Status(400, "base_mismatch"),
+    adapters.InvalidMixture: Status(400, "invalid_mixture"),
     adapters.SourceError: Status(400, "source_unreachable"),
     adapters.DamagedBlob: Status(500, "adapter_damaged"),
     adapters.StoreError: Status(503, "store_unavailable", retry_after=5),
@@ -62,7 +63,7 @@ def error_body(error: Exception, status: Status) -> dict[str, object]:
     """The error as OpenAI shapes it; an unexpected error keeps its details to the log."""
     message = "internal error: the server's log has the details" if status is UNEXPECTED else str(error)
     param = getattr(error, "param", None)
-    if param is None and isinstance(error, (adapters.InvalidName, adapters.AdapterNotFound)):
+    if param is None and isinstance(error, (adapters.InvalidName, adapters.AdapterNotFound, adapters.InvalidMixture)):
         param = "model"
     return {"error": {"message": message, "type": status.type, "param": param, "code": status.code}}
 

@@ -123,7 +123,7 @@ async def publish(request: Request, response: Response, gate: Gated) -> Version:
     else:
         raise WrongContentType(f"send multipart/form-data or application/json, not {media_type or 'without a type'!r}")
     response.status_code = 201 if published.created else 200
-    (version,) = await _versions([published.version], gate)
+    (version,) = await described([published.version], gate)
     return version
 
 
@@ -151,7 +151,7 @@ async def adapter(name: str, gate: Gated) -> Adapter:
     """One adapter: versions, tags, provenance, and where each version is now."""
     records = await run_in_threadpool(gate.store.versions, check_name(name))
     tags = await run_in_threadpool(gate.store.tags, name)
-    return Adapter(name=name, tags=tags, versions=await _versions(records, gate))
+    return Adapter(name=name, tags=tags, versions=await described(records, gate))
 
 
 def publish_source(gate: Gate, source: str, publication: Publication) -> Published:
@@ -191,7 +191,9 @@ async def remove(gate: Gate, name: str, version: int | None) -> RemovedVersions:
     """Remove from the store, then from the engine as soon as no request needs it."""
     removed = await run_in_threadpool(gate.store.remove, check_name(name), version)
     for number in removed.versions:
-        await gate.leases.retire(f"{name}@{number}")
+        canonical = f"{name}@{number}"
+        await gate.leases.retire(canonical)
+        await run_in_threadpool(gate.mixtures.forget, canonical)
     return RemovedVersions(name=name, removed=list(removed.versions), tags=removed.tags)
 
 
@@ -229,7 +231,8 @@ async def _publish_upload(request: Request, gate: Gate) -> Published:
         return await run_in_threadpool(publish_folder, gate, folder, publication)
 
 
-async def _versions(records: Iterable[VersionRecord], gate: Gate) -> list[Version]:
+async def described(records: Iterable[VersionRecord], gate: Gate) -> list[Version]:
+    """What clients are told of versions."""
     tiers = await gate.engine.tiers()
     return [_version(record, gate, _residency(record.canonical, gate, tiers)) for record in records]
 

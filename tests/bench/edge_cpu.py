@@ -18,12 +18,9 @@ from starlette.applications import Starlette
 
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
-from loraloom.server.gate.blobs import VerifiedBlobs
+from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.exchange import ASGIApp
 from loraloom.server.gate.gate import Gate, GateMiddleware
-from loraloom.server.gate.leases import Leases
-from loraloom.server.gate.paths import OpenPaths
-from loraloom.server.gate.selection import Selector
 from loraloom.server.settings import Settings
 from tests.bench.asgi import Request, stub
 from tests.bench.edge_store import BASE, TAG, filled, names, used_names
@@ -164,15 +161,7 @@ def gate(store: Store) -> Gate:
     """A gate with the settings that a user gets, in front of an engine that does nothing."""
     settings = Settings.model_validate({"model": BASE_NAME, "adapters": store.url})
     engine, base = HoldingEngine(), ServedBase(BASE_NAME, BASE, store)
-    return Gate(
-        settings=settings,
-        store=store,
-        engine=engine,
-        base=base,
-        selector=Selector(store, [BASE_NAME], base, max_lora_rank=16),
-        leases=Leases(engine, VerifiedBlobs(store), settings.max_cpu_loras, settings.queue_timeout),
-        paths=OpenPaths(settings.open_paths),
-    )
+    return assemble(settings, store, engine, base, [BASE_NAME], capacity=settings.max_cpu_loras, rank=16)
 
 
 def trials(kind: Kind, gates: Mapping[int, Gate]) -> list[Trial]:

@@ -13,11 +13,8 @@ from loraloom.adapters.store.disk import Disk
 from loraloom.adapters.store.objects import LocalObjects
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.base import ServedBase
-from loraloom.server.gate.blobs import VerifiedBlobs
+from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.gate import Gate
-from loraloom.server.gate.leases import Leases
-from loraloom.server.gate.paths import OpenPaths
-from loraloom.server.gate.selection import Selector
 from loraloom.server.settings import Settings
 from tests.adapters.small_adapters import small_adapter
 from tests.server.fakes import FakeEngine
@@ -93,16 +90,8 @@ def build_gate(store: Store, served_base: ServedBase, engine: FakeEngine, tmp_pa
 
     def build(**settings: Any) -> Gate:
         values = Settings(**{"model": BASE, "adapters": store.url, "cache": tmp_path / "cache", **settings})
-        leases = Leases(engine, VerifiedBlobs(store), engine.capacity, values.queue_timeout)
-        return Gate(
-            settings=values,
-            store=store,
-            engine=engine,
-            base=served_base,
-            selector=Selector(store, [BASE, "tiny-alias"], served_base, MAX_RANK),
-            leases=leases,
-            paths=OpenPaths(values.open_paths),
-        )
+        names = [BASE, "tiny-alias"]
+        return assemble(values, store, engine, served_base, names, capacity=engine.capacity, rank=MAX_RANK)
 
     return build
 

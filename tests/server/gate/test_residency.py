@@ -38,7 +38,7 @@ def leases(gate: Gate) -> Leases:
 
 @pytest.fixture
 def residency(gate: Gate, note: Note) -> Residency:
-    return Residency(gate.leases, gate.store.pins, gate.selector.resolve, note, PACE)
+    return Residency(gate.leases, gate.store.pins, gate.selector.settle, note, PACE)
 
 
 @asynccontextmanager
@@ -202,7 +202,7 @@ async def test_a_restart_brings_back_what_was_in_memory(
     engine.held.clear()
     engine.loads.clear()
     again = build_gate()
-    async with running(Residency(again.leases, again.store.pins, again.selector.resolve, note, PACE)):
+    async with running(Residency(again.leases, again.store.pins, again.selector.settle, note, PACE)):
         await until(lambda: len(again.leases.residents) == 3)
     assert engine.loads == ["a@1", "c@1", "b@1"]
     assert again.leases.residents == ["a@1", "c@1", "b@1"]

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from loraloom.adapters.base import BaseFingerprint
-from loraloom.adapters.errors import AdapterNotFound, BaseMismatch, InvalidName, VersionNotFound
-from loraloom.adapters.names import parse_adapter
+from loraloom.adapters.errors import AdapterNotFound, BaseMismatch, InvalidMixture, InvalidName, VersionNotFound
+from loraloom.adapters.mixing import Limit
+from loraloom.adapters.names import parse, parse_adapter
+from loraloom.adapters.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.base import ServedBase
@@ -23,7 +25,7 @@ OTHER_BASE = BaseFingerprint({"model.layers.0.self_attn.q_proj": (8, 8)}, tokeni
 
 @pytest.fixture
 def selector(store: Store, served_base: ServedBase) -> Selector:
-    return Selector(store, [BASE, "tiny-alias"], served_base, MAX_RANK)
+    return Selector(store, [BASE, "tiny-alias"], served_base, Limit(MAX_RANK), max_mixture_terms=4)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ async def test_versions_tags_and_digests(selector: Selector, two: tuple[VersionR
         f"@sha256:{first.digest}": first,
         f"@sha256:{first.digest[:8]}": first,
     }.items():
-        assert await selector.choose({"model": f"org/sql{version}"}) == Choice(expected.canonical, expected)
+        assert await selector.choose({"model": f"org/sql{version}"}) == Choice(expected.canonical, expected.digest)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ async def test_a_field_of_its_own_chooses_beside_the_base(
     selector: Selector, two: tuple[VersionRecord, VersionRecord], fields: dict[str, Any]
 ) -> None:
     for model in ({}, {"model": None}, {"model": ""}, {"model": BASE}, {"model": "tiny-alias"}):
-        assert await selector.choose({**model, **fields}) == Choice("org/sql@1", two[0])
+        assert await selector.choose({**model, **fields}) == Choice("org/sql@1", two[0].digest)
 
 
 @pytest.mark.parametrize("field", ["adapter", "adapter_id", "merged_adapters"])
@@ -106,23 +108,113 @@ async def test_an_adapter_field_of_another_shape(selector: Selector, value: obje
         await selector.choose({"adapter": value})
 
 
+@pytest.fixture
+def mixable(publish: Publish) -> None:
+    """The adapters a, b and c at their first versions, and b at a second."""
+    for name in ("a", "b", "c", "b"):
+        publish(name)
+
+
+@pytest.mark.usefixtures("mixable")
+@pytest.mark.parametrize(
+    ("fields", "model"),
+    [
+        ({"model": "0.6*a+0.4*b"}, "0.6*a@1+0.4*b@2"),
+        ({"model": "0.4*b + 0.6*a@latest"}, "0.6*a@1+0.4*b@2"),
+        ({"model": "a+b@1"}, "1*a@1+1*b@1"),
+        ({"model": "0.5*a"}, "0.5*a@1"),
+        ({"model": "a+a+b"}, "2*a@1+1*b@2"),
+        ({"model": "a+b+-1*b"}, "a@1"),
+        ({"model": "1*a"}, "a@1"),
+        ({"model": "0*b+1*a"}, "a@1"),
+        ({"model": "0.5*a+0.5*a@1"}, "a@1"),
+        ({"model": "-0.5*c+a"}, "1*a@1+-0.5*c@1"),
+        ({"model": "lorahub:1*a"}, "lorahub:1*a@1"),
+        ({"model": "svd(rank=3):a+b"}, "svd(rank=3):1*a@1+1*b@2"),
+        ({"adapter": "a+b"}, "1*a@1+1*b@2"),
+        ({"adapter": {"mix": {"a": 0.6, "b@1": 0.4}, "method": "exact"}}, "0.6*a@1+0.4*b@1"),
+        ({"adapter": {"mix": {"a": 1, "b": 2}, "method": "lorahub"}}, "lorahub:2*b@2+1*a@1"),
+        ({"adapter_id": "a+b"}, "1*a@1+1*b@2"),
+        ({"merged_adapters": {"ids": ["a", "b@1"], "weights": [0.25, 0.75]}}, "0.75*b@1+0.25*a@1"),
+        ({"merged_adapters": {"ids": ["a", "b"], "merge_strategy": "linear"}}, "1*a@1+1*b@2"),
+    ],
+)
+async def test_mixtures_in_every_form(selector: Selector, fields: dict[str, Any], model: str) -> None:
+    choice = await selector.choose(fields)
+    assert choice.model == model
+    assert selector.settle(parse(model)) == choice, "the canonical name selects the same"
+
+
+@pytest.mark.usefixtures("mixable")
+async def test_a_mixture_of_a_tag_follows_it_and_one_of_a_version_does_not(selector: Selector, store: Store) -> None:
+    store.tag("b", "stable", 1)
+    fixed, following = "a+b@1", "a+b@stable"
+    before = [(await selector.choose({"model": model})).model for model in (fixed, following)]
+    store.tag("b", "stable", 2)
+    after = [(await selector.choose({"model": model})).model for model in (fixed, following)]
+    assert before == ["1*a@1+1*b@1"] * 2
+    assert after == ["1*a@1+1*b@1", "1*a@1+1*b@2"]
+
+
+@pytest.mark.usefixtures("mixable")
+@pytest.mark.parametrize("model", ["0*a", "a+-1*a", "0*a+0*b", "0.5*b+-0.5*b@2"])
+async def test_what_adds_up_to_nothing_is_the_base(selector: Selector, model: str) -> None:
+    assert await selector.choose({"model": model}) == Choice(BASE)
+
+
+@pytest.mark.usefixtures("mixable")
+async def test_equal_content_under_other_names_is_one_recipe(selector: Selector, publish: Publish) -> None:
+    publish("twin", seed=0)  # what the first adapter, a, was made of
+    recipes = [(await selector.choose({"model": model})).content for model in ("0.5*a+c", "c+0.5*twin", "0.4*a+c")]
+    assert all(isinstance(recipe, Recipe) for recipe in recipes)
+    keys = [recipe.key for recipe in recipes if isinstance(recipe, Recipe)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.usefixtures("mixable")
+@pytest.mark.parametrize("model", ["101*a+b", "-101*a", "60*a+60*a", "1e308*a+b"])
+async def test_weights_beyond_all_reason(selector: Selector, model: str) -> None:
+    with pytest.raises(InvalidMixture, match="the weight of a@1 is .*: give one from -100 to 100"):
+        await selector.choose({"model": model})
+
+
+async def test_too_many_terms_are_refused_before_they_are_looked_up(selector: Selector) -> None:
+    with pytest.raises(InvalidMixture, match="has 5 terms, and this server takes up to 4"):
+        await selector.choose({"model": "+".join(["unknown"] * 5)})
+
+
+@pytest.mark.usefixtures("mixable")
+async def test_an_unknown_term(selector: Selector) -> None:
+    with pytest.raises(AdapterNotFound, match="there is no adapter 'unknown'"):
+        await selector.choose({"model": "a+0*unknown"})
+
+
+@pytest.mark.usefixtures("mixable")
+async def test_a_term_of_another_base(selector: Selector, publish: Publish) -> None:
+    publish("foreign", base=OTHER_BASE)
+    with pytest.raises(BaseMismatch, match="was published for the base"):
+        await selector.choose({"model": "a+foreign"})
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        {"model": "0.6*sql@4+0.4*date"},
-        {"model": "sql+date"},
-        {"model": "svd(rank=16):sql+date"},
-        {"model": "0.5*sql"},
-        {"adapter": "sql+date"},
-        {"adapter": {"mix": {"sql@4": 0.6, "date": 0.4}, "method": "exact"}},
-        {"adapter_id": "sql+date"},
-        {"merged_adapters": {"ids": ["a", "b"], "weights": [0.5, 0.5]}},
-        {"merged_adapters": []},
+        {"model": "ties(density=0.5):a+b"},
+        {"model": "dare_linear(density=0.5):a+b"},
+        {"adapter": {"mix": {"a": 1}, "method": "dare_ties(density=0.5)"}},
+        {"merged_adapters": {"ids": ["a", "b"], "merge_strategy": "ties", "density": 0.2}},
     ],
 )
-async def test_mixtures_are_well_formed_and_not_available(selector: Selector, body: dict[str, Any]) -> None:
-    with pytest.raises(NotServed, match="mixtures are not available on this server"):
+async def test_methods_on_whole_matrices_are_not_for_requests(selector: Selector, body: dict[str, Any]) -> None:
+    with pytest.raises(NotServed, match="publish the mixture with POST /v1/mixtures"):
         await selector.choose(body)
+
+
+async def test_an_adapter_over_the_rank_can_be_truncated(selector: Selector, publish: Publish) -> None:
+    publish("large", rank=MAX_RANK + 1)
+    with pytest.raises(RankTooHigh, match=r"ask for svd\(rank=16\):large@1"):
+        await selector.choose({"model": "1*large"})
+    assert (await selector.choose({"model": "svd(rank=16):large"})).model == "svd(rank=16):1*large@1"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +300,7 @@ async def test_a_remote_store_is_asked_in_a_thread(tmp_path: Path, url: str, in_
     assert isinstance(store, RecordingStore)
     if store.local:
         store.publish(small_adapter(tmp_path / "sql"), "sql", base=SERVED)
-    selector = Selector(store, [BASE], ServedBase(BASE, SERVED, store), MAX_RANK)
+    selector = Selector(store, [BASE], ServedBase(BASE, SERVED, store), Limit(MAX_RANK))
     try:
         await selector.choose({"model": "sql"})
     except AdapterNotFound:

@@ -1,0 +1,106 @@
+"""/v1/mixtures: build a mixture ahead of requests, and publish it under a name."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
+
+from loraloom.adapters.mixing import Limit, Outcome
+from loraloom.adapters.mixture_publication import publish_mixture
+from loraloom.adapters.names import Adapter, Mixture, Selection, Term, check_name, selection_from_json
+from loraloom.adapters.recipe import Recipe
+from loraloom.adapters.store.records import Published
+from loraloom.server.errors import InvalidBody
+from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.selection import METHODS
+from loraloom.server.routes.adapters import Version, described
+from loraloom.server.routes.gated import Gated, GatedRoute
+
+router = APIRouter(prefix="/v1/mixtures", route_class=GatedRoute, tags=["LoraLoom"])
+
+
+class Wanted(BaseModel, frozen=True, extra="forbid"):
+    """A mixture to build.
+
+    Attributes:
+        adapter: what to mix, as in requests: `"0.6*sql@4+0.4*date"`, or `{"mix": {"sql@4": 0.6, "date": 0.4}}`.
+        name: publish it under this name.
+        tag: a tag to move to the new version, besides `latest`.
+        rank: truncate it to this rank before it is published.
+        allow_noop: publish it also if it changes nothing.
+    """
+
+    adapter: str | Mapping[str, Any]
+    name: str | None = None
+    tag: str | None = None
+    rank: int | None = Field(None, ge=1)
+    allow_noop: bool = False
+
+
+class Built(BaseModel, frozen=True):
+    """A mixture that is there now.
+
+    Attributes:
+        model: what requests put into `model` to get exactly this.
+        rank: the largest rank of its modules.
+        error: Frobenius norm of what truncation left out, relative to the whole; 0 where nothing was.
+        version: the new version, where it was published.
+    """
+
+    model: str
+    rank: int
+    error: float
+    version: Version | None = None
+
+
+@router.post("")
+async def build(wanted: Wanted, response: Response, gate: Gated) -> Built:
+    """Build a mixture; 201 if that published a new version, 200 otherwise."""
+    recipe = await run_in_threadpool(_recipe, selection_from_json(wanted.adapter), gate)
+    if wanted.name is None:
+        return await _ahead(recipe, wanted, gate)
+    published, outcome = await run_in_threadpool(_publish, recipe, wanted.name, wanted, gate)
+    response.status_code = 201 if published.created else 200
+    (version,) = await described([published.version], gate)
+    return Built(model=published.version.canonical, rank=outcome.rank, error=outcome.error, version=version)
+
+
+def _recipe(selection: Selection, gate: Gate) -> Recipe:
+    if selection.alpha is not None:
+        raise InvalidBody("a mixture has no proxy strength (~): give it where the mixture is used", param="adapter")
+    target = selection.target
+    mixture = Mixture((Term(1.0, target),)) if isinstance(target, Adapter) else target
+    recipe = gate.selector.recipe(mixture)
+    if not recipe.ingredients:
+        raise InvalidBody("all weights of this mixture are zero: it is the base model", param="adapter")
+    return recipe
+
+
+async def _ahead(recipe: Recipe, wanted: Wanted, gate: Gate) -> Built:
+    """Build it in the cache of mixtures, and let the engine load it if there is a free place."""
+    if recipe.method.name not in METHODS or wanted.tag is not None or wanted.rank is not None:
+        needing = "`tag` and `rank`" if recipe.method.name in METHODS else f"the method {recipe.method.name}"
+        raise InvalidBody(f"{needing} are for mixtures that are published: give a `name`", param="name")
+    outcome = await gate.mixtures.prepare(recipe)
+    with contextlib.suppress(Exception):  # whoever asks for it is told why
+        await gate.leases.fill(recipe.canonical, recipe)
+    return Built(model=recipe.canonical, rank=outcome.rank, error=outcome.error)
+
+
+def _publish(recipe: Recipe, name: str, wanted: Wanted, gate: Gate) -> tuple[Published, Outcome]:
+    if name == gate.base.name:
+        raise InvalidBody(f"{name!r} is the name of the base model here: choose another", param="name")
+    return publish_mixture(
+        gate.store,
+        recipe,
+        check_name(name),
+        limit=None if wanted.rank is None else Limit(wanted.rank, truncate=True),
+        tag=wanted.tag,
+        base=gate.base.fingerprint,
+        base_name=gate.base.name,
+        allow_noop=wanted.allow_noop,
+        by="server",
+    )
