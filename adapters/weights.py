@@ -64,4 +64,4 @@ def _view(buffer: bytearray, info: TensorInfo) -> "Tensor":
 def _bytes(tensor: "Tensor") -> memoryview:
     import torch
 
-    return tensor.contiguous().view(torch.uint8).numpy().data
+    return tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data

@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from loraloom.adapters.errors import AdapterNotFound
+from loraloom.adapters.names import parse
 from loraloom.adapters.store import Store
 from loraloom.server.errors import EngineUnavailable
 from loraloom.server.gate.exchange import Exchange, Message
@@ -417,3 +418,34 @@ async def test_a_gate_that_takes_the_place_of_another_counts(
     assert (await client.post(CHAT, json={"prompt": "x" * 2000})).status_code == 200
     app.state.loraloom = build_gate(max_body_bytes=1024)
     assert (await client.post(CHAT, json={"prompt": "x" * 2000})).status_code == 413
+
+
+async def test_an_answer_by_a_mixture_tells_how_it_came_out(
+    model: Model, gate: Gate, publish: Publish, engine: FakeEngine
+) -> None:
+    for name in ("a", "b"):
+        publish(name)
+    async with client_of(application(model, gate)) as client:
+        for asked, rank in (("0.5*a+b", "4"), ("svd(rank=1):a+b", "1")):
+            replies = [await client.post(CHAT, json={"model": asked}) for _ in range(2)]
+            for reply in replies:
+                assert reply.json()["model"] == gate.selector.settle(parse(asked)).model
+                assert reply.headers["loraloom-mixture-rank"] == rank
+                assert (float(reply.headers["loraloom-mixture-error"]) > 0) == (rank == "1")
+        for asked in ("a", "1*a", "0*a"):
+            reply = await client.post(CHAT, json={"model": asked})
+            assert "loraloom-mixture-rank" not in reply.headers
+    assert engine.loads.count("1*b@1+0.5*a@1") == 1
+
+
+async def test_a_mixture_that_cannot_be_built_takes_no_place(
+    model: Model, gate: Gate, publish: Publish, engine: FakeEngine
+) -> None:
+    for name, rank in (("a", 2), ("b", 2), ("c", 2), ("d", 3)):
+        publish(name, rank=rank)
+    async with client_of(application(model, gate)) as client:
+        for name in "abc":
+            assert (await client.post(CHAT, json={"model": name})).status_code == 200
+        reply = await client.post(CHAT, json={"model": "lorahub:a+d"})
+        assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_mixture")
+    assert engine.unloads == []

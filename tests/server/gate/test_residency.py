@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import StoreError
-from loraloom.adapters.names import Adapter, parse_adapter
+from loraloom.adapters.names import Adapter, parse, parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.gate.gate import Gate
@@ -265,3 +265,18 @@ async def test_no_more_comes_back_than_there_is_room_for(
     async with running(residency):
         await until(lambda: set(note.read()) == set(names[:3]))
     assert engine.loads == names[:3]
+
+
+async def test_a_restart_brings_back_mixtures(
+    residency: Residency, leases: Leases, engine: FakeEngine, note: Note, publish: Publish, build_gate: BuildGate
+) -> None:
+    for name in ("a", "b"):
+        publish(name)
+    choice = build_gate().selector.settle(parse("0.25*a+b"))
+    assert choice.content is not None
+    async with running(residency), leases.hold(choice.model, choice.content):
+        await until(lambda: note.read() == ["1*b@1+0.25*a@1"])
+    engine.held.clear()
+    again = build_gate()
+    async with running(Residency(again.leases, again.store.pins, again.selector.settle, note, PACE)):
+        await until(lambda: again.leases.residents == ["1*b@1+0.25*a@1"])

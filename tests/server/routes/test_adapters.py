@@ -360,3 +360,18 @@ async def test_an_adapter_of_another_base_is_not_published(
     with unchanged(store):
         reply = await client.post(ADAPTERS, json={"name": "sql", "source": str(folder)})
     assert told(reply) == (400, "base_mismatch")
+
+
+async def test_removing_a_version_takes_its_mixtures_out_of_the_engine_too(
+    client: httpx.AsyncClient, publish: Publish, gate: Gate, engine: FakeEngine
+) -> None:
+    for name in ("a", "b", "c"):
+        publish(name)
+    for mixture in ("a+b", "b+c"):
+        assert (await client.post("/v1/mixtures", json={"adapter": mixture})).status_code == 200
+    assert (await client.delete(f"{ADAPTERS}/a")).status_code == 200
+    assert engine.held == {"1*b@1+1*c@1"}
+    kept = gate.mixtures.kept_bytes
+    assert (await client.delete(f"{ADAPTERS}/c/versions/1")).status_code == 200
+    assert engine.held == set()
+    assert 0 == gate.mixtures.kept_bytes < kept
