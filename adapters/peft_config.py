@@ -129,9 +129,7 @@ def _check_kind(fields: Mapping[str, Any]) -> None:
             )
     init = fields.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
-        raise UnsupportedAdapter(
-            f"it was initialised with {init[:50]!r}, which changes the base's weights: {_CONVERT}"
-        )
+        raise UnsupportedAdapter(f"it was initialised with {init[:50]!r}, which changes the base's weights: {_CONVERT}")
 
 
 def _field(fields: Mapping[str, Any], key: str, kind: Any, default: Any = None) -> Any:

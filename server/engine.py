@@ -10,6 +10,7 @@ import importlib
 import logging
 import signal
 import socket
+import uuid
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from fastapi.routing import APIRouter
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.lora.request import LoRARequest
+from vllm.sampling_params import SamplingParams
 
 from loraloom.server.errors import AdapterNotLoaded, EngineUnavailable
 from loraloom.server.gate.gate import Tier
@@ -147,6 +149,21 @@ class VllmEngine:
             return None
         names = {request.lora_int_id: name for name, request in self._models.lora_requests.items()}
         return {names[each]: "slot" if each in slots else "cpu" for each in held if each in names}
+
+    async def prompt_logprobs(self, name: str | None, prompt: str) -> list[float]:
+        """The log-probability of each token of a prompt after its first, in nats.
+
+        Args:
+            name: an adapter that is loaded; None is the plain base model.
+            prompt: the text, without a chat template.
+        """
+        adapter = None if name is None else self._models.lora_requests[name]
+        client: Any = self._client
+        wanted = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        request = client.generate(prompt, wanted, f"loraloom-{uuid.uuid4().hex}", lora_request=adapter)
+        *_, last = [output async for output in request]
+        tokens = zip(last.prompt_token_ids, last.prompt_logprobs, strict=True)
+        return [float(entries[token].logprob) for token, entries in tokens if entries]
 
     async def _read(self, request: LoRARequest) -> None:
         """Ask all workers to read an adapter until all hold it."""

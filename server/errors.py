@@ -3,6 +3,7 @@
     ServerError
     ├── InvalidSettings    (ValueError)     a setting or an argument does not fit
     ├── EngineUnavailable  (RuntimeError)   the engine is starting, restarting or gone
+    ├── ConversionFailed   (RuntimeError)   the process that converts an adapter died
     └── RequestRefused     (ValueError)     a request that the gate does not let in
         ├── PathClosed                      the path is not opened on this server
         ├── MethodNotOpen                   the path is, this method of it is not
@@ -32,6 +33,10 @@ class InvalidSettings(ServerError, ValueError):
 
 class EngineUnavailable(ServerError, RuntimeError):
     """The engine is starting, restarting or gone; the request can be sent again later."""
+
+
+class ConversionFailed(ServerError, RuntimeError):
+    """The process that converts an adapter to plain LoRA died; nothing was published."""
 
 
 class RequestRefused(ServerError, ValueError):

@@ -72,6 +72,9 @@ class Settings(BaseModel):
         (),
         description="prefixes of the sources that POST /v1/adapters may fetch from, for example s3://bucket/",
     )
+    convert_uploads: bool = Field(
+        True, description="convert published adapters of other kinds; takes main memory for the base model once more"
+    )
     open_paths: tuple[str, ...] = Field((), description="further paths of vLLM's server to open, for example /load")
     cpu_kernels: bool = Field(True, description="use LoraLoom's LoRA kernels where the engine runs on a CPU")
 

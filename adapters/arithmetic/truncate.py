@@ -84,8 +84,8 @@ def _rotated(reflectors: "Tensor", taus: "Tensor", columns: "Tensor") -> "Tensor
 
 
 def _kept(s: "Tensor", size: float, rank: int | None) -> int:
-    """How many singular values stay; NaN does, for its cause to be seen."""
-    numerical = int((~(s <= TOLERANCE * size)).sum())
+    """How many singular values stay."""
+    numerical = int((s > TOLERANCE * size).sum())
     return numerical if rank is None else min(rank, numerical)
 
 

@@ -17,7 +17,7 @@ SETTINGS = {
     "--max-cpu-loras": (int, "N", "adapters in flight, and kept in main memory [64]"),
     "--max-lora-rank": (str, "R", "largest rank served [by the store, with room for mixtures]"),
     "--max-mixture-terms": (int, "N", "adapters in one mixture [32]"),
-    "--mixture-cache-bytes": (int, "BYTES", "bound of the folder of built mixtures [4 GiB]"),
+    "--mixture-cache-bytes": (int, "BYTES", "bound of the folder of built mixtures, 4 GiB unless told"),
     "--queue-timeout": (float, "S", "seconds a request waits for a place for its adapter [60]"),
     "--drain-timeout": (float, "S", "seconds that running requests get at shutdown [30]"),
     "--max-restarts": (int, "N", "restarts of a dead server within ten minutes [5]"),

@@ -69,7 +69,7 @@ class _Prepared:
 def add(options: Options, _: Extra) -> int:
     """Fetch, check, convert if need be, and publish one adapter."""
     settings = configured(options).settings
-    addition = Addition(source=options.source, name=options.name, **_common(options))
+    addition = Addition(source=options.source, name=check_name(options.name), **_common(options))
     publish(addition, open_store(settings), settings)
     return 0
 
@@ -149,6 +149,8 @@ def _prepared(folder: Path, addition: Addition) -> Iterator[_Prepared]:
 
             yield _Prepared(out, out, extract(folder, base, out, options))
     elif kind_of(folder).treatment == "plain":
+        if addition.conversion:
+            print(f"{addition.name} is plain LoRA already: nothing was converted", file=sys.stderr)
         yield _Prepared(folder, folder)
     else:
         with _converted(addition, folder) as (out, base, options):

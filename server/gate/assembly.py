@@ -7,8 +7,10 @@ from typing import Protocol
 from loraloom.adapters.mixing import Limit
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
+from loraloom.server.conversion import Converter
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.contents import Contents
+from loraloom.server.gate.effects import Effects, Scoring
 from loraloom.server.gate.gate import Engine, Gate
 from loraloom.server.gate.leases import Leases, Residents
 from loraloom.server.gate.mixtures import Mixtures
@@ -18,14 +20,14 @@ from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
 
 
-class HoldingEngine(Engine, Residents, Protocol):
-    """The engine, with the adapters that it holds."""
+class WholeEngine(Engine, Residents, Scoring, Protocol):
+    """All that the gate wants of an engine."""
 
 
 def assemble(
     settings: Settings,
     store: Store,
-    engine: HoldingEngine,
+    engine: WholeEngine,
     base: ServedBase,
     base_names: Sequence[str],
     *,
@@ -52,13 +54,16 @@ def assemble(
         settings.mixture_cache_bytes,
         threads=max(1, (os.cpu_count() or 1) // 4),
     )
+    leases = Leases(engine, Contents(stored, mixtures), capacity, settings.queue_timeout)
     return Gate(
         settings=settings,
         store=store,
         engine=engine,
         base=base,
         selector=Selector(store, base_names, base, limit, settings.max_mixture_terms),
-        leases=Leases(engine, Contents(stored, mixtures), capacity, settings.queue_timeout),
+        leases=leases,
         mixtures=mixtures,
+        effects=Effects(engine, leases, store),
+        converter=Converter(str(settings.model)),
         paths=OpenPaths(settings.open_paths),
     )

@@ -17,8 +17,10 @@ from loraloom.adapters.mixing import Outcome
 from loraloom.adapters.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
+from loraloom.server.conversion import Converter
 from loraloom.server.errors import EngineUnavailable, HeaderRefused, NotServed
 from loraloom.server.gate import body
+from loraloom.server.gate.effects import Effects
 from loraloom.server.gate.exchange import (
     ASGIApp,
     Exchange,
@@ -78,6 +80,8 @@ class Gate:
     selector: Selector
     leases: Leases
     mixtures: Mixtures
+    effects: Effects
+    converter: Converter
     paths: OpenPaths
     running: Running = field(default_factory=Running)
 

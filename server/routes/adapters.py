@@ -1,7 +1,8 @@
 """/v1/adapters: publish, look at, tag and remove adapters while the server runs."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -11,8 +12,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
 
+from loraloom.adapters.convert.kinds import kind_of
 from loraloom.adapters.names import check_name
 from loraloom.adapters.sources import fetched
+from loraloom.adapters.store.facts import Fact
 from loraloom.adapters.store.records import Published, VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
 from loraloom.server.gate.gate import Gate, Tier
@@ -31,6 +34,7 @@ class Version(BaseModel, frozen=True):
         model: what requests put into `model` to get exactly this version.
         rank: largest rank of its modules.
         base: fingerprint of the base model it was published for; null where that was not known.
+        facts: what was measured of it: its update's norms, the error of a conversion, its effect on a probe prompt.
         residency: `slot` when the engine computes with it, or did lately; `cpu` when it holds it in main memory;
             `disk` otherwise.
         pinned: whether this server keeps it in main memory because of a pin.
@@ -46,6 +50,7 @@ class Version(BaseModel, frozen=True):
     created: datetime
     by: str | None
     provenance: Mapping[str, Any]
+    facts: Mapping[str, Mapping[str, Any]]
     residency: Residency
     pinned: bool
     in_flight: int
@@ -122,6 +127,8 @@ async def publish(request: Request, response: Response, gate: Gated) -> Version:
         published = await run_in_threadpool(_publish_source, await _publication(request), gate)
     else:
         raise WrongContentType(f"send multipart/form-data or application/json, not {media_type or 'without a type'!r}")
+    if published.created:
+        gate.effects.measure(published.version)
     response.status_code = 201 if published.created else 200
     (version,) = await described([published.version], gate)
     return version
@@ -158,7 +165,7 @@ def publish_source(gate: Gate, source: str, publication: Publication) -> Publish
     """Fetch an adapter and publish it.
 
     Raises:
-        NotServed: the source does not begin with an allowed prefix.
+        NotServed: the source does not begin with an allowed prefix, or nothing is converted here.
     """
     prefixes = gate.settings.allowed_sources
     if not _allowed(source, prefixes):
@@ -176,15 +183,36 @@ def publish_folder(gate: Gate, folder: Path, publication: Publication) -> Publis
     """
     if publication.name == gate.base.name:
         raise InvalidBody(f"{publication.name!r} is the name of the base model here: choose another", param="name")
-    return gate.store.publish(
-        folder,
-        check_name(publication.name),
-        tag=publication.tag,
-        base=gate.base.fingerprint,
-        base_name=gate.base.name,
-        allow_noop=publication.allow_noop,
-        by="server",
-    )
+    name = check_name(publication.name)
+    with _as_plain_lora(gate, folder, publication) as (plain, facts):
+        return gate.store.publish(
+            folder,
+            name,
+            plain=plain,
+            facts=facts,
+            tag=publication.tag,
+            base=gate.base.fingerprint,
+            base_name=gate.base.name,
+            allow_noop=publication.allow_noop,
+            by="server",
+        )
+
+
+@contextmanager
+def _as_plain_lora(gate: Gate, folder: Path, publication: Publication) -> Iterator[tuple[Path, Mapping[str, Fact]]]:
+    """The adapter as plain LoRA, for the time of the block, and what was measured of its conversion."""
+    kind = kind_of(folder)
+    if kind.treatment == "plain":
+        yield folder, {}
+        return
+    if not gate.settings.convert_uploads:
+        raise NotServed(
+            f"{kind.name} must be converted to plain LoRA, which this server does not do (`convert_uploads`): use "
+            "`loraloom adapters add`"
+        )
+    with tempfile.TemporaryDirectory(prefix="loraloom-converted-") as out:
+        conversion = gate.converter.convert(folder, Path(out), publication.conversion)
+        yield Path(out), {"conversion": conversion.as_json()}
 
 
 async def remove(gate: Gate, name: str, version: int | None) -> RemovedVersions:
@@ -234,7 +262,8 @@ async def _publish_upload(request: Request, gate: Gate) -> Published:
 async def described(records: Iterable[VersionRecord], gate: Gate) -> list[Version]:
     """What clients are told of versions."""
     tiers = await gate.engine.tiers()
-    return [_version(record, gate, _residency(record.canonical, gate, tiers)) for record in records]
+    residencies = ((record, _residency(record.canonical, gate, tiers)) for record in records)
+    return await run_in_threadpool(lambda: [_version(record, gate, tier) for record, tier in residencies])
 
 
 def _residency(model: str, gate: Gate, tiers: Mapping[str, Tier] | None) -> Residency:
@@ -255,6 +284,7 @@ def _version(record: VersionRecord, gate: Gate, residency: Residency) -> Version
         created=datetime.fromisoformat(record.created),
         by=record.by,
         provenance=record.provenance,
+        facts=gate.store.facts(record.digest),
         residency=residency,
         pinned=gate.leases.pinned(record.canonical),
         in_flight=gate.leases.in_flight(record.canonical),

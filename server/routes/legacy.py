@@ -29,7 +29,9 @@ class Unload(BaseModel, frozen=True):
 async def load(request: Load, gate: Gated) -> PlainTextResponse:
     """Publish the adapter at a path; loading the same content again changes nothing."""
     publication = Publication(name=request.lora_name)
-    await run_in_threadpool(publish_source, gate, request.lora_path, publication)
+    published = await run_in_threadpool(publish_source, gate, request.lora_path, publication)
+    if published.created:
+        gate.effects.measure(published.version)
     return PlainTextResponse(f"Success: LoRA adapter '{request.lora_name}' added successfully.")
 
 

@@ -63,6 +63,8 @@ async def build(wanted: Wanted, response: Response, gate: Gated) -> Built:
     if wanted.name is None:
         return await _ahead(recipe, wanted, gate)
     published, outcome = await run_in_threadpool(_publish, recipe, wanted.name, wanted, gate)
+    if published.created:
+        gate.effects.measure(published.version)
     response.status_code = 201 if published.created else 200
     (version,) = await described([published.version], gate)
     return Built(model=published.version.canonical, rank=outcome.rank, error=outcome.error, version=version)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from loraloom.adapters.convert.options import Options
 from loraloom.server.errors import InvalidBody
 from loraloom.server.routes.archive import SUFFIXES, unpack
 from loraloom.server.routes.gated import first_problem
@@ -24,11 +25,22 @@ class Publication(BaseModel, frozen=True, extra="forbid"):
         name: the adapter's name.
         tag: a tag to move to the new version, besides `latest`.
         allow_noop: publish also an adapter that changes nothing.
+        rank, energy, max_kl: what the conversion of an adapter of another kind may lose; see `Options` of
+            `adapters.convert`.
     """
 
     name: str
     tag: str | None = None
     allow_noop: bool = False
+    rank: int | None = None
+    energy: float | None = None
+    max_kl: float | None = None
+
+    @property
+    def conversion(self) -> Options:
+        """The options of a conversion; raises `InvalidAdapter` if they do not fit."""
+        given = {"rank": self.rank, "energy": self.energy, "max_kl": self.max_kl}
+        return Options(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 async def receive_upload(request: Request, folder: Path, limit: int) -> Publication:
@@ -57,7 +69,9 @@ def _publication(form: FormData) -> Publication:
         return Publication.model_validate(fields)
     except ValidationError as error:
         problem = first_problem(error.errors())
-        raise InvalidBody(f"the form's fields are `name`, and at will `tag` and `allow_noop`; {problem}") from error
+        raise InvalidBody(
+            f"the form's fields are `name`, and at will `tag`, `allow_noop`, `rank`, `energy` and `max_kl`; {problem}"
+        ) from error
 
 
 def _write(form: FormData, folder: Path, limit: int) -> None:

@@ -1,6 +1,6 @@
 """Every benchmark."""
 
-from tests.bench import adapters_scaling, edge_cpu, edge_serving, lora_overhead, lora_rank, soak, swap
+from tests.bench import adapters_scaling, edge_cpu, edge_serving, lora_overhead, lora_rank, mixing, mixtures, soak, swap
 from tests.bench.registry import Registry
 
 BENCHMARKS = Registry()
@@ -9,5 +9,7 @@ BENCHMARKS.add(edge_serving.BENCHMARK)
 BENCHMARKS.add(lora_overhead.BENCHMARK)
 BENCHMARKS.add(lora_rank.BENCHMARK)
 BENCHMARKS.add(adapters_scaling.BENCHMARK)
+BENCHMARKS.add(mixing.BENCHMARK)
+BENCHMARKS.add(mixtures.BENCHMARK)
 BENCHMARKS.add(swap.BENCHMARK)
 BENCHMARKS.add(soak.BENCHMARK)

@@ -124,6 +124,9 @@ class HoldingEngine:
     async def unload(self, name: str) -> None:
         self.held.discard(name)
 
+    async def prompt_logprobs(self, name: str | None, prompt: str) -> list[float]:
+        raise NotImplementedError("it publishes nothing")
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -8,7 +8,7 @@ import pytest
 from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import demo_adapters
-from tests.e2e.serving import BASE, CPU_TIER, ORIGIN, SLOTS, Server, serving
+from tests.e2e.serving import BASE, CPU_TIER, MIXTURE_CACHE, ORIGIN, SLOTS, Server, serving
 
 VLLM = (
     *("--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "16"),
@@ -34,6 +34,7 @@ def filled_store(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def server(demo_model: Path, filled_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with four slots, room for six adapters in memory, and every demo adapter in its store."""
     arguments = ("--max-loras", str(SLOTS), "--max-cpu-loras", str(CPU_TIER), "--queue-timeout", "120")
+    arguments += ("--mixture-cache-bytes", str(MIXTURE_CACHE))
     folder = tmp_path_factory.mktemp("server")
     with serving(demo_model, filled_store, folder, arguments, VLLM) as running:
         yield running

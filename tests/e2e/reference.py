@@ -1,6 +1,7 @@
 """What the answers should be: transformers and peft, in float32, one request at a time."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ class Reference:
     Attributes:
         tokens: the generated token ids, the end of the turn included.
         margins: for each of them, the logit of the best token minus that of the second best.
+        logprobs: for each of them, its log-probability.
     """
 
     tokens: tuple[int, ...]
     margins: tuple[float, ...]
+    logprobs: tuple[float, ...]
 
 
 class Transformers:
@@ -55,13 +58,16 @@ class Transformers:
         inputs, cache = torch.tensor([ids]), None
         tokens: list[int] = []
         margins: list[float] = []
+        logprobs: list[float] = []
         while len(tokens) < length and (not tokens or tokens[-1] != self.tokenizer.eos_token_id):
             out = self._model(input_ids=inputs, past_key_values=cache, use_cache=True)
-            best = torch.topk(out.logits[0, -1].float(), 2)
+            logits = out.logits[0, -1].float()
+            best = torch.topk(logits, 2)
             tokens.append(int(best.indices[0]))
+            logprobs.append(float(torch.log_softmax(logits, -1)[tokens[-1]]))
             margins.append(float(best.values[0] - best.values[1]))
             inputs, cache = torch.tensor([tokens[-1:]]), out.past_key_values
-        return Reference(tuple(tokens), tuple(margins))
+        return Reference(tuple(tokens), tuple(margins), tuple(logprobs))
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The token ids of a user's message in the chat template, ready for the answer."""
@@ -69,6 +75,79 @@ class Transformers:
         text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+
+Updates = dict[str, torch.Tensor]
+"""What is added to weights of the base, by the names of their modules."""
+
+
+class Merged(Transformers):
+    """The base model alone, to whose weights updates are added as they are asked for."""
+
+    def __init__(self, model: Path, adapters: Mapping[str, Path]) -> None:
+        super().__init__(model, adapters)
+        layers = {
+            name.removeprefix("base_model.model."): layer
+            for name, layer in self._model.named_modules()
+            if hasattr(layer, "get_delta_weight")
+        }
+        self._factors = {
+            adapter: {path: _factors(layer, adapter) for path, layer in layers.items() if adapter in layer.lora_A}
+            for adapter in adapters
+        }
+        self._model = self._model.unload()
+
+    def weighted_sum(self, weights: Mapping[str, float]) -> Updates:
+        """The sum of the adapters' updates, in float64."""
+        total: Updates = {}
+        for adapter, weight in weights.items():
+            for path, (a, b, scaling) in self._factors[adapter].items():
+                total[path] = total.get(path, torch.zeros(1, dtype=torch.float64)) + weight * scaling * (b @ a)
+        return total
+
+    def composed(self, weights: Mapping[str, float]) -> Updates:
+        """LoRAHub's composition of adapters with equal ranks, scalings and modules: the sums of the factors."""
+        composed = {}
+        for path, (_, _, scaling) in self._factors[next(iter(weights))].items():
+            terms = [(weight, *self._factors[adapter][path]) for adapter, weight in weights.items()]
+            assert {of_term for *_, of_term in terms} == {scaling}
+            sums = (sum(term[0] * term[which] for term in terms) for which in (2, 1))
+            b, a = sums
+            composed[path] = scaling * (torch.as_tensor(b) @ torch.as_tensor(a))
+        return composed
+
+    def greedy_with(self, prompt: str, updates: Updates, length: int) -> Reference:
+        """Continue a user's message with the base's weights plus `updates`."""
+        with self._updated(updates):
+            return self._continue(prompt, length)
+
+    @contextlib.contextmanager
+    def _updated(self, updates: Updates) -> Iterator[None]:
+        weights = {path: self._model.get_submodule(path).weight for path in updates}
+        before = {path: weight.detach().clone() for path, weight in weights.items()}
+        try:
+            for path, weight in weights.items():
+                weight.data = (before[path].double() + updates[path]).float()
+            yield
+        finally:
+            for path, weight in weights.items():
+                weight.data = before[path]
+
+
+def truncated(updates: Updates, rank: int) -> Updates:
+    """The best approximation of each update by a matrix of this rank: its projection on its main directions."""
+    cut = {}
+    for path, update in updates.items():
+        _, directions = torch.linalg.eigh(update @ update.T)
+        main = directions[:, -rank:]
+        cut[path] = main @ (main.T @ update)
+    return cut
+
+
+def _factors(layer: Any, adapter: str) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """A, B and the scaling of a layer, as peft loaded them."""
+    a, b = (factor[adapter].weight.detach().double() for factor in (layer.lora_A, layer.lora_B))
+    return a, b, layer.scaling[adapter]
 
 
 def agrees(tokens: tuple[int, ...], reference: Reference, tolerance: float = 2e-3) -> bool:

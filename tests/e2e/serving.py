@@ -19,6 +19,8 @@ BASE = "smollm2"
 ORIGIN = "https://example.org"
 SLOTS = 4
 CPU_TIER = 6
+MIXTURE_CACHE = 90 * 2**20
+"""Bytes for built mixtures: ten of two rank-8 demo adapters."""
 START = 420.0
 """Seconds that an engine may take to start; alone on two cores it takes about one minute."""
 

@@ -22,6 +22,7 @@ class FakeEngine:
         loads, unloads: names in the order of the calls.
         refused: names that it cannot load.
         stuck: names whose loading waits until they are taken out of this set and `go` is set.
+        idle: names that change nothing.
         faults: what no caller may ever bring about.
     """
 
@@ -36,6 +37,7 @@ class FakeEngine:
         self.unloads: list[str] = []
         self.refused: set[str] = set()
         self.stuck: set[str] = set()
+        self.idle: set[str] = set()
         self.go = asyncio.Event()
         self.faults: list[str] = []
         self.pace: Callable[[], int] = lambda: 1
@@ -51,6 +53,13 @@ class FakeEngine:
         """Free an adapter, if it is held."""
         self.unloads.append(name)
         await asyncio.shield(asyncio.ensure_future(self._unload(name)))
+
+    async def prompt_logprobs(self, name: str | None, prompt: str) -> list[float]:
+        """As likely as the words of a prompt are short; an adapter that is not in `idle` doubles that."""
+        if name is None or name in self.idle:
+            return [-float(len(word)) for word in prompt.split()]
+        with self.using(name):
+            return [-2.0 * len(word) for word in prompt.split()]
 
     async def tiers(self) -> dict[str, Tier] | None:
         """What is used has a slot."""

@@ -67,6 +67,13 @@ def test_weights_that_leave_float32_are_refused(method: Method, weight: float) -
         combine(method, terms, "layers.0.q_proj")
 
 
+@pytest.mark.parametrize("method", [Method("exact"), Method("lorahub")], ids=str)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_of_either_sign_are_looked_at(method: Method, sign: int) -> None:
+    with pytest.raises(InvalidMixture):
+        combine(method, [Term(1e300, Factors(torch.ones(4, 8), sign * torch.ones(9, 4)))], "q_proj")
+
+
 @each_method
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_no_method_hides_what_is_not_finite(method: Method, number: float) -> None:

@@ -2,14 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from loraloom.adapters.store import Store
-from tests.adapters.small_adapters import small_adapter
 from tests.server.cli.conftest import Loraloom
 
 
@@ -25,74 +22,6 @@ def two_versions(loraloom: Loraloom, adapters: list[Path], base: Path) -> list[P
     assert loraloom("adapters", "add", adapters[0], "--name", "sql", "--tag", "stable", "--base", base).status == 0
     assert loraloom("adapters", "add", adapters[1], "--name", "sql", "--base", base).status == 0
     return adapters
-
-
-def test_adding(loraloom: Loraloom, adapters: list[Path], base: Path, store: Path) -> None:
-    outcome = loraloom("adapters", "add", adapters[0], "--name", "sql", "--base", base)
-    (record,) = Store.open(store).versions("sql")
-    assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out == f"added sql@1  sha256:{record.digest[:12]}\n"
-    assert (record.base_name, record.provenance) == (str(base), {"source": str(adapters[0])})
-    assert record.base is not None
-    assert record.by
-
-
-def test_adding_the_same_again(loraloom: Loraloom, adapters: list[Path], base: Path) -> None:
-    words = ("adapters", "add", adapters[0], "--name", "sql", "--base", base)
-    first = loraloom(*words)
-    again = loraloom(*words)
-    assert (again.status, again.out) == (0, first.out.replace("added", "there already:"))
-
-
-def test_adding_for_a_base_that_is_out_of_reach(adapters: list[Path], store: Path) -> None:
-    """In a process of its own, which is offline: huggingface_hub reads that variable when it is imported."""
-    command = [sys.executable, "-m", "loraloom.server.cli", "adapters", "add", str(adapters[0]), "--name", "sql"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0
-    assert run.stderr == "its base tiny was not found: it will be checked at its first use\n"
-    (record,) = Store.open(store).versions("sql")
-    assert (record.base, record.base_name) == (None, "tiny")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["{tmp}/missing", "--name", "sql"], "missing"),
-        (["{given}", "--name", "s q l"], "'s q l' is not a valid selection"),
-        (["{given}", "--name", "sql", "--tag", "1"], "a tag has more than digits"),
-        (["{given}", "--name", "sql", "--base", "{tmp}/missing"], "there is no base model '{tmp}/missing'"),
-        (["{given}", "--name", "sql", "--base", "{other}"], "1 of 1 modules have another shape"),
-        (["{noop}", "--name", "sql", "--base", "{base}"], "the adapter changes nothing"),
-    ],
-)
-def test_what_is_refused(
-    loraloom: Loraloom, adapters: list[Path], base: Path, store: Path, tmp_path: Path, words: list[str], message: str
-) -> None:
-    places = {
-        "tmp": tmp_path,
-        "given": adapters[0],
-        "base": base,
-        "other": another_base(tmp_path / "models/other"),
-        "noop": small_adapter(tmp_path / "noop", scale=0),
-    }
-    outcome = loraloom("adapters", "add", *(word.format(**places) for word in words))
-    assert (outcome.status, outcome.out) == (1, "")
-    assert message.format(**places) in outcome.err
-    assert not store.exists() or Store.open(store).names() == []
-
-
-def another_base(folder: Path) -> Path:
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    folder.mkdir()
-    save_file({"model.layers.0.self_attn.q_proj.weight": np.zeros((4, 4), np.float32)}, folder / "model.safetensors")
-    return folder
-
-
-def test_adding_what_changes_nothing(loraloom: Loraloom, base: Path, tmp_path: Path) -> None:
-    noop = small_adapter(tmp_path / "noop", scale=0)
-    assert loraloom("adapters", "add", noop, "--name", "sql", "--base", base, "--allow-noop").status == 0
 
 
 def test_the_list(loraloom: Loraloom, two_versions: list[Path], base: Path) -> None:
@@ -162,6 +91,22 @@ def test_showing(loraloom: Loraloom, two_versions: list[Path], store: Path) -> N
     shown = json.loads(loraloom("adapters", "show", "sql", "--json").out)
     assert shown["tags"] == {"latest": 2, "stable": 2}
     assert [version["digest"] for version in shown["versions"]] == [first.digest, second.digest]
+    assert [version["facts"]["update"]["modules"] for version in shown["versions"]] == [1, 1]
+
+
+def test_showing_what_was_measured(loraloom: Loraloom, two_versions: list[Path], store: Path) -> None:
+    effect = {"max_logprob_change": 1e-6, "mean_logprob_change": 0.0, "tokens": 3, "prompt": "x"}
+    opened = Store.open(store)
+    first, second = opened.versions("sql")
+    opened.note_fact(first.digest, "effect", effect)
+    opened.note_fact(second.digest, "effect", {**effect, "max_logprob_change": 2.0})
+    lines = loraloom("adapters", "show", "sql").out.splitlines()
+    assert any(line.startswith("sql@1 update: 1 modules, rank 2, |dW| ") for line in lines)
+    (dull,) = [line for line in lines if line.startswith("sql@1 effect: ")]
+    (lively,) = [line for line in lines if line.startswith("sql@2 effect: ")]
+    assert ("WARNING" in dull, "WARNING" in lively) == (True, False)
+    (version, _) = json.loads(loraloom("adapters", "show", "sql", "--json").out)["versions"]
+    assert version["facts"]["effect"] == effect
 
 
 def test_a_name_that_is_not_there(loraloom: Loraloom, two_versions: list[Path]) -> None:
@@ -212,6 +157,43 @@ def test_verify(loraloom: Loraloom, two_versions: list[Path], store: Path) -> No
         assert damaged.status == 1
         assert damaged.out.startswith(f"damaged: blobs/{record.digest}: sql@1: ")
         assert damaged.out.endswith("1 damaged, 0 left over by killed writers\n")
+
+
+def test_verify_tells_of_facts_and_does_not_fail(loraloom: Loraloom, two_versions: list[Path], store: Path) -> None:
+    digest = Store.open(store).versions("sql")[0].digest
+    (store / "facts" / digest / "effect.json").write_text("{")
+    outcome = loraloom("adapters", "verify")
+    assert outcome.status == 0
+    assert outcome.out.startswith(f"fact: facts/{digest}/effect.json: ")
+    assert outcome.out.endswith("0 damaged, 0 left over by killed writers, 1 unreadable facts\n")
+    loraloom("adapters", "show", "sql")
+
+
+def test_collecting_garbage(loraloom: Loraloom, two_versions: list[Path], store: Path) -> None:
+    assert loraloom("adapters", "gc").out == "0 removed, 0 bytes\n"
+    gone = Store.open(store).versions("sql")[1]
+    loraloom("adapters", "remove", "sql@2")
+    folders = [f"facts/{gone.digest}", f"blobs/{gone.digest}", f"originals/{gone.original}"]
+    sizes = {folder: sum(path.stat().st_size for path in (store / folder).iterdir()) for folder in folders}
+    for flags, done, end in ((["--dry-run"], "would remove", "to remove"), ([], "removed", "removed")):
+        outcome = loraloom("adapters", "gc", *flags)
+        *lines, last = outcome.out.splitlines()
+        assert (outcome.status, outcome.err) == (0, "")
+        assert set(lines) == {f"{done} {folder}  {size} bytes" for folder, size in sizes.items()}
+        assert last == f"3 {end}, {sum(sizes.values())} bytes"
+    assert not any((store / folder).exists() for folder in folders)
+    assert loraloom("adapters", "verify").out == "0 damaged, 0 left over by killed writers\n"
+
+
+def test_exporting(loraloom: Loraloom, two_versions: list[Path], store: Path, tmp_path: Path) -> None:
+    outcome = loraloom("adapters", "export", "sql@stable", tmp_path / "out")
+    assert (outcome.status, outcome.out, outcome.err) == (0, f"wrote sql@1 to {tmp_path}/out\n", "")
+    assert loraloom("adapters", "add", tmp_path / "out", "--name", "sql").out.startswith("there already: sql@1 ")
+    again = loraloom("adapters", "export", "sql", tmp_path / "out")
+    assert (again.status, again.out) == (1, "")
+    assert again.err == f"loraloom: {tmp_path}/out is there already, and not an empty folder: name another one\n"
+    assert loraloom("adapters", "export", "sql@9", tmp_path / "none").status == 1
+    assert not (tmp_path / "none").exists()
 
 
 def test_adding_again_repairs(loraloom: Loraloom, two_versions: list[Path], base: Path, store: Path) -> None:

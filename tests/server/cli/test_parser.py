@@ -21,6 +21,9 @@ COMMANDS = [
     "adapters tag sql stable 1",
     "adapters rollback sql stable",
     "adapters remove sql@1",
+    "adapters gc --dry-run",
+    "adapters export sql@1 folder",
+    "adapters import sql=folder @file",
 ]
 
 
@@ -78,6 +81,8 @@ def test_what_follows_the_dashes_is_for_vllm() -> None:
         ("serve m --port web", "argument --port: invalid int value: 'web'"),
         ("serve m --dtype float32", "unrecognized arguments: --dtype float32"),
         ("adapters add folder", "the following arguments are required: --name"),
+        ("adapters import", "the following arguments are required: ENTRY"),
+        ("adapters add f --name a --rank 4 --energy 0.9", "argument --energy: not allowed with argument --rank"),
         ("adapters tag sql stable", "the following arguments are required: VERSION"),
         ("doctor -- --dtype float32", "only `serve` takes arguments for vLLM after `--`, not --dtype"),
     ],

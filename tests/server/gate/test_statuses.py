@@ -15,7 +15,6 @@ NEVER_AT_THE_EDGE = {
     server.ServerError,
     server.RequestRefused,
     server.InvalidSettings,  # before the server starts
-    adapters.InvalidBase,  # likewise: the served base's fingerprint is taken at the start
 }
 
 
@@ -57,6 +56,10 @@ def test_only_what_may_pass_by_itself_asks_to_try_again() -> None:
         (adapters.InvalidAdapter("…"), 400, "invalid_adapter"),
         (adapters.UnsupportedAdapter("…"), 400, "invalid_adapter"),
         (adapters.BaseMismatch("…"), 400, "base_mismatch"),
+        (adapters.InvalidMixture("…"), 400, "invalid_mixture"),
+        (adapters.MixtureRankTooHigh(40, 16), 400, "invalid_mixture"),
+        (adapters.InvalidBase("…"), 500, "base_unreadable"),
+        (server.ConversionFailed("…"), 500, "conversion_failed"),
         (adapters.SourceError("…"), 400, "source_unreachable"),
         (adapters.StoreError("…"), 503, "store_unavailable"),
         (adapters.DamagedBlob("0" * 64, "…"), 500, "adapter_damaged"),

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from loraloom.adapters.base import BaseFingerprint
+from loraloom.adapters.manifest import WEIGHTS_FILE
 from loraloom.adapters.store import Store
 from loraloom.server.gate.gate import Gate
 from tests.adapters.small_adapters import small_adapter
@@ -40,6 +41,7 @@ async def test_one_adapter_with_all_that_is_known(client: httpx.AsyncClient, pub
     assert shown["tags"] == {"latest": 1}
     (version,) = shown["versions"]
     assert version.pop("created").startswith("20")
+    assert version.pop("facts")["update"]["modules"] == 1
     assert version == {
         "version": 1,
         "model": "org/sql@1",
@@ -375,3 +377,20 @@ async def test_removing_a_version_takes_its_mixtures_out_of_the_engine_too(
     assert (await client.delete(f"{ADAPTERS}/c/versions/1")).status_code == 200
     assert engine.held == set()
     assert 0 == gate.mixtures.kept_bytes < kept
+
+
+async def test_publishing_measures_what_the_adapter_does(
+    client: httpx.AsyncClient, gate: Gate, engine: FakeEngine, tmp_path: Path
+) -> None:
+    folder = small_adapter(tmp_path / "sql")
+    files = [("file", (name, (folder / name).read_bytes())) for name in ("adapter_config.json", WEIGHTS_FILE)]
+    assert (await client.post(ADAPTERS, data={"name": "sql"}, files=files)).status_code == 201
+    assert (await client.post("/v1/mixtures", json={"adapter": "0.5*sql", "name": "half"})).status_code == 201
+    await gate.effects.idle()
+    for name in ("sql", "half"):
+        (version,) = (await client.get(f"{ADAPTERS}/{name}")).json()["versions"]
+        assert version["facts"]["effect"]["max_logprob_change"] > 1
+    engine.loads.clear()
+    assert (await client.post(ADAPTERS, data={"name": "sql"}, files=files)).status_code == 200
+    await gate.effects.idle()
+    assert engine.loads == []

@@ -124,8 +124,8 @@ BAD_ADAPTERS: dict[str, Callable[[Files], Files]] = {
     "no configuration": lambda files: {WEIGHTS_FILE: files[WEIGHTS_FILE]},
     "no weights": lambda files: {CONFIG_FILE: files[CONFIG_FILE]},
     "a configuration that is no JSON": lambda files: {**files, CONFIG_FILE: b"r: 8"},
-    "another kind": configured(peft_type="IA3"),
-    "DoRA": configured(use_dora=True),
+    "prompt tuning": configured(peft_type="PROMPT_TUNING"),
+    "an unknown kind": configured(peft_type="NEWEST"),
     "another rank than the tensors": configured(r=4),
     "a change of nothing": lambda files: with_weights(
         files, save({f"{MODULE}.lora_{f}.weight": np.zeros(shape, np.float32) for f, shape in SHAPES.items()})
@@ -346,3 +346,23 @@ def test_the_zeros_are_of_the_adapters_shapes(files: Files, tmp_path: Path) -> N
     (tmp_path / "weights").write_bytes(files[WEIGHTS_FILE])
     shapes = {name: tensor.shape for name, tensor in load_file(tmp_path / "weights").items()}
     assert shapes == {f"{MODULE}.lora_{factor}.weight": shape for factor, shape in SHAPES.items()}
+
+
+@pytest.mark.parametrize("fields", [{"peft_type": "IA3"}, {"use_dora": True}])
+async def test_a_server_that_does_not_convert(serve: Serve, store: Store, files: Files, fields: dict[str, Any]) -> None:
+    with unchanged(store):
+        reply = await upload(serve(convert_uploads=False), parts(configured(**fields)(files)))
+    assert (reply.status_code, error_of(reply)["code"]) == (400, "not_available")
+    assert "use `loraloom adapters add`" in error_of(reply)["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rank", "0"), ("rank", "many"), ("energy", "2"), ("max_kl", "-1"), ("probe", "/etc/passwd")]
+)
+async def test_options_of_a_conversion_that_do_not_fit(
+    client: httpx.AsyncClient, store: Store, files: Files, field: str, value: str
+) -> None:
+    with unchanged(store):
+        reply = await upload(client, parts(configured(use_dora=True)(files)), **{field: value})
+    assert reply.status_code == 400
+    assert field in error_of(reply)["message"] or "KL" in error_of(reply)["message"]
