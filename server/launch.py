@@ -25,7 +25,7 @@ OWNED = {
     "--worker-extension-cls": "a general plugin: LoraLoom reads adapters there",
     "--enable-lora": "nothing: it is always on",
     "--no-enable-lora": "`vllm serve`, if you serve no adapters",
-    "--lora-modules": "loraloom adapters add",
+    "--lora-modules": "loraloom adapters import",
     "--max-loras": "--max-loras before the `--`",
     "--max-cpu-loras": "--max-cpu-loras before the `--`",
     "--max-lora-rank": "--max-lora-rank before the `--`",

@@ -18,6 +18,11 @@ def digest_of_files(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def digest_of_folder(folder: Path) -> str:
+    """The digest that the bundle of the files in `folder` has, or would have."""
+    return digest_of_files(_hashes(folder))
+
+
 class Bundles:
     """All bundles of one kind, such as `blobs/<digest>/…`.
 
@@ -30,7 +35,7 @@ class Bundles:
 
     def keep(self, folder: Path) -> str:
         """Store the files of `folder`, a stage, completing or repairing what is there; returns their digest."""
-        hashes = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        hashes = _hashes(folder)
         digest = digest_of_files(hashes)
         for name, expected in hashes.items():
             path = self.path(digest, name)
@@ -53,6 +58,10 @@ class Bundles:
 
     def path(self, digest: str, name: str) -> str:
         return f"{self._kind}/{digest}/{name}"
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {file.name: _sha256(file) for file in sorted(folder.iterdir())}
 
 
 def _sha256(path: Path) -> str:

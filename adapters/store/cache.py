@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,9 @@ from pathlib import Path
 from loraloom.adapters.errors import DamagedBlob, InvalidAdapter
 from loraloom.adapters.normal import FILES, digest_of
 from loraloom.adapters.store.disk import Disk, reporting
+from loraloom.adapters.store.flock import lock_file, unlock
 from loraloom.adapters.store.remote import RemoteObjects
-from loraloom.adapters.store.stage import staged
-
-_ABANDONED_S = 24 * 3600.0
+from loraloom.adapters.store.stage import is_abandoned, remove_tree, size_of, staged
 
 
 @dataclass(slots=True)
@@ -66,7 +64,7 @@ class CachedBlobs:
             if not lease.users:
                 del self._leases[digest]
                 os.utime(lease.lock)
-                os.close(lease.lock)
+                unlock(lease.lock)
 
     def check(self, digest: str) -> None:
         folder = self.acquire(digest)
@@ -81,7 +79,7 @@ class CachedBlobs:
         with self._mutex:
             lease = self._leases.get(digest)
             if lease is None:
-                lease = self._leases[digest] = _Lease(self._lock(digest, fcntl.LOCK_SH))
+                lease = self._leases[digest] = _Lease(lock_file(self._lock_file(digest), fcntl.LOCK_SH))
                 os.utime(lease.lock)
             lease.users += 1
             return lease
@@ -105,7 +103,7 @@ class CachedBlobs:
     def _evict(self) -> None:
         """Remove the entries that were used least recently, until the rest is within the limit."""
         digests = {path.stem for path in self._folder.iterdir() if path != self._stages}
-        sizes = {digest: _size(self._folder / digest) for digest in digests}
+        sizes = {digest: size_of(self._folder / digest) for digest in digests}
         surplus = sum(sizes.values()) - self._limit
         for digest in sorted(digests, key=self._last_use):
             if surplus <= 0:
@@ -120,36 +118,19 @@ class CachedBlobs:
 
     def _remove_abandoned_stages(self) -> None:
         for stage in self._stages.iterdir():
-            with suppress(FileNotFoundError):
-                if stage.stat().st_mtime < time.time() - _ABANDONED_S:
-                    shutil.rmtree(stage)
+            if is_abandoned(stage):
+                remove_tree(stage, Disk())
 
     def _drop(self, digest: str) -> bool:
         """Remove the entry. False: somebody uses it."""
         try:
-            lock = self._lock(digest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = lock_file(self._lock_file(digest), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         shutil.rmtree(self._folder / digest, ignore_errors=True)
         self._lock_file(digest).unlink()
-        os.close(lock)
+        unlock(lock)
         return True
-
-    def _lock(self, digest: str, how: int) -> int:
-        path = self._lock_file(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(lock, how)
-                # Whoever evicted the entry while we waited has removed the file that we have locked now.
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(lock), os.stat(path)):
-                        return lock
-            except BaseException:
-                os.close(lock)
-                raise
-            os.close(lock)
 
     def _lock_file(self, digest: str) -> Path:
         return self._folder / f"{digest}.lock"
@@ -159,10 +140,3 @@ def _holds(folder: Path, digest: str) -> bool:
     with suppress(InvalidAdapter):
         return digest_of(folder) == digest
     return False
-
-
-def _size(folder: Path) -> int:
-    """Bytes in the folder's files; 0 where there is none."""
-    with suppress(FileNotFoundError):
-        return sum(entry.stat().st_size for entry in os.scandir(folder))
-    return 0

@@ -20,6 +20,7 @@ _ADVICE = {
     errno.ESTALE: "is gone: mount its filesystem again",
     errno.EPERM: "does not permit this: use a folder that you own, on a filesystem with hard links",
     errno.ENOTSUP: "is on a filesystem without hard links: use a folder on another one",
+    errno.ENOLCK: "is on a filesystem without locks, so that nothing can be removed safely: mount it with locks",
 }
 
 

@@ -4,13 +4,14 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from loraloom.adapters.store.disk import Disk, reporting, store_error
-from loraloom.adapters.store.stage import Stage, staged
+from loraloom.adapters.store.locks import Locks
+from loraloom.adapters.store.stage import Stage, is_abandoned, remove_tree, size_of, staged
 
 T = TypeVar("T")
 
@@ -51,6 +52,21 @@ class Objects(Protocol):
 
     def staged(self) -> AbstractContextManager[Stage]:
         """A local folder of one's own, to make files in."""
+
+    def kept(self, digests: Iterable[str]) -> AbstractContextManager[None]:
+        """Within the block, nobody removes what these digests name. A publisher holds it until its record is there."""
+
+    def removable(self, digests: Iterable[str]) -> AbstractContextManager[frozenset[str]]:
+        """Those of the digests on which nobody relies, and can begin to within the block."""
+
+    def size(self, path: str) -> int:
+        """The bytes of an object, or of all in a folder; 0 if there is none."""
+
+    def remove(self, path: str) -> None:
+        """Remove an object, or a folder with all that is in it, if there is one. Nothing that a record names."""
+
+    def left_over(self) -> Sequence[str]:
+        """The paths of what killed writers have left while they worked, once it is certain that they have ended."""
 
 
 class LocalObjects:
@@ -98,7 +114,13 @@ class LocalObjects:
     def create_file(self, path: str, source: Path) -> bool:
         with reporting(self._place):
             target = self._prepare(path, source)
-            created = self._link(source, target)
+            try:
+                created = self._link(source, target)
+            except FileNotFoundError:
+                # Another process has removed the folder, emptied of garbage, since this one made it.
+                self._durable.discard(target.parent)
+                self._make_folder(target.parent)
+                created = self._link(source, target)
             # Also when somebody else was first: its maker may have died before this.
             self._disk.fsync_folder(target.parent)
             return created
@@ -142,6 +164,24 @@ class LocalObjects:
     def staged(self) -> AbstractContextManager[Stage]:
         return staged(self.root / "stage", self._disk, self._place)
 
+    def kept(self, digests: Iterable[str]) -> AbstractContextManager[None]:
+        return Locks(self.root).kept(digests)
+
+    def removable(self, digests: Iterable[str]) -> AbstractContextManager[frozenset[str]]:
+        return Locks(self.root).removable(digests)
+
+    def size(self, path: str) -> int:
+        with reporting(self._place):
+            return size_of(self.root / path)
+
+    def remove(self, path: str) -> None:
+        with reporting(self._place):
+            remove_tree(self.root / path, self._disk)
+
+    def left_over(self) -> Sequence[str]:
+        with reporting(self._place):
+            return [f"stage/{name}" for name in self.list("stage") if is_abandoned(self.root / "stage" / name)]
+
     def _prepare(self, path: str, source: Path) -> Path:
         target = self.root / path
         self._disk.chmod(source, 0o444)
@@ -154,7 +194,11 @@ class LocalObjects:
         if folder == self.root or folder in self._durable:
             return
         self._make_folder(folder.parent)
-        self._disk.mkdir(folder)
+        try:
+            self._disk.mkdir(folder)
+        except FileNotFoundError:
+            self._durable.clear()
+            raise
         self._disk.fsync_folder(folder.parent)
         self._durable.add(folder)
 
@@ -164,7 +208,4 @@ class LocalObjects:
         except FileExistsError:
             # NFS repeats a call whose answer was lost, and then finds its own link.
             return os.path.samefile(source, target)
-        except FileNotFoundError:
-            self._durable.clear()
-            raise
         return True

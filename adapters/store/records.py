@@ -152,7 +152,8 @@ class Finding:
     """Something that `verify` found.
 
     Attributes:
-        kind: "damaged" (repair it: add the adapter again), or "garbage" (takes space and does no harm).
+        kind: "damaged" (repair it: add the adapter again), "garbage" (takes space and does no harm), or "fact" (a
+            measurement that cannot be read; nothing but people needs it).
         path: where it is, relative to the store.
         detail: what is wrong with it.
     """

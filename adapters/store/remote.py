@@ -2,9 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
 from loraloom.adapters.errors import AdapterError, StoreError
 from loraloom.adapters.store.disk import Disk, reporting
+from loraloom.adapters.store.holds import FOLDER, Holds
 from loraloom.adapters.store.listings import Listings, Tree, group_of, split_groups, tree_of
 from loraloom.adapters.store.stage import Stage, staged
 
@@ -123,6 +124,26 @@ class RemoteObjects:
         with reporting(place):
             self._stages.parent.mkdir(parents=True, exist_ok=True)
         return staged(self._stages, Disk(), place)
+
+    def kept(self, digests: Iterable[str]) -> AbstractContextManager[None]:
+        return Holds(self).kept(digests)
+
+    def removable(self, digests: Iterable[str]) -> AbstractContextManager[frozenset[str]]:
+        return Holds(self).removable(digests)
+
+    def size(self, path: str) -> int:
+        with self._reporting():
+            found = self._filesystem.find(self._full(path), detail=True)
+        return sum(int(info.get("size") or 0) for info in found.values())
+
+    def remove(self, path: str) -> None:
+        with self._reporting(), suppress(FileNotFoundError):
+            self._filesystem.rm(self._full(path), recursive=True)
+        self._forget(path)
+
+    def left_over(self) -> Sequence[str]:
+        self.refresh(FOLDER)
+        return Holds(self).left_over()
 
     def _find(self, folder: str) -> Tree:
         with self._reporting():

@@ -1,12 +1,16 @@
 """The folders in which files are made before they are published."""
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from loraloom.adapters.store.disk import Disk, reporting
+
+ABANDONED_S = 24 * 3600.0
+"""The age from which a stage is that of a killed writer."""
 
 
 class Stage:
@@ -35,15 +39,7 @@ class Stage:
         return path
 
     def remove(self) -> None:
-        self._remove(self.folder)
-
-    def _remove(self, folder: Path) -> None:
-        for entry in list(os.scandir(folder)):
-            if entry.is_dir(follow_symlinks=False):
-                self._remove(Path(entry.path))
-            else:
-                self._disk.unlink(Path(entry.path))
-        self._disk.rmdir(folder)
+        remove_tree(self.folder, self._disk)
 
 
 @contextmanager
@@ -63,3 +59,30 @@ def staged(parent: Path, disk: Disk, place: str) -> Iterator[Stage]:
             # What has been published stays published, even if what it was made from cannot be removed.
             with suppress(OSError):
                 stage.remove()
+
+
+def is_abandoned(stage: Path) -> bool:
+    """Whether nobody has made anything in it for so long that its writer is dead."""
+    with suppress(FileNotFoundError):
+        return stage.stat().st_mtime < time.time() - ABANDONED_S
+    return False
+
+
+def remove_tree(path: Path, disk: Disk) -> None:
+    """Remove a file, or a folder with all that is in it; also when somebody else is at it."""
+    with suppress(FileNotFoundError):
+        if not path.is_dir() or path.is_symlink():
+            disk.unlink(path)
+            return
+        for entry in list(os.scandir(path)):
+            remove_tree(Path(entry.path), disk)
+        disk.rmdir(path)
+
+
+def size_of(path: Path) -> int:
+    """Bytes in a file, or in all files below a folder; 0 where there is none."""
+    if path.is_dir():
+        return sum(size_of(child) for child in path.iterdir())
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0

@@ -6,33 +6,34 @@
     names/<name>/tags/<tag>/000007.json  the tag's seventh move
     names/<name>/removed/000003.json     the third removal
     pins/<name>/000002.json              what is pinned under the name, after its second change
+    facts/<digest>/update.json           what was measured of a normal form
+    locks/<digest>, holds/<digest>/…     who relies on a digest now, in a folder, and behind a URL
     store.json                           which layout this is
 
 Every fact is an object of its own, created exclusively and never changed: so any number of processes and machines may
-read and write without a lock, and one that dies leaves the state before or after its operation.
+read and write, and one that dies leaves the state before or after its operation. Only `collect` removes anything:
+what no live version names, and nobody uses or is about to name.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
-from loraloom.adapters.base import BaseFingerprint, check_fits
+from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.errors import DamagedBlob, InvalidAdapter, StoreError
-from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, Manifest, read_manifest
+from loraloom.adapters.manifest import Manifest, read_manifest
 from loraloom.adapters.names import Adapter, check_tag
-from loraloom.adapters.normal import normalise
 from loraloom.adapters.store.blobs import Blobs, LocalBlobs
-from loraloom.adapters.store.bundles import Bundles
+from loraloom.adapters.store.facts import Fact, Facts
+from loraloom.adapters.store.garbage import Collected, collect, find_garbage
 from loraloom.adapters.store.layout import has_mark
 from loraloom.adapters.store.objects import LocalObjects, Objects
 from loraloom.adapters.store.pins import Pins
+from loraloom.adapters.store.publication import Publication, publish
 from loraloom.adapters.store.records import Finding, Published, Removed, TagRecord, VersionRecord
 from loraloom.adapters.store.registry import Registry
-from loraloom.adapters.store.stage import Stage
-from loraloom.adapters.store.verify import damaged_pins, find_garbage, verify_name
-
-_GIVEN_FILES = (CONFIG_FILE, WEIGHTS_FILE, "README.md")
+from loraloom.adapters.store.verify import damaged_pins, verify_name
 
 
 class Store:
@@ -49,6 +50,7 @@ class Store:
         self._objects = objects
         self._blobs = blobs
         self._registry = Registry(objects)
+        self._facts = Facts(objects)
         self._pins = Pins(objects, self._registry)
 
     @classmethod
@@ -129,54 +131,71 @@ class Store:
         folder: Path,
         name: str,
         *,
+        plain: Path | None = None,
         tag: str | None = None,
         base: BaseFingerprint | None = None,
         base_name: str | None = None,
         allow_noop: bool = False,
         by: str | None = None,
         provenance: Mapping[str, object] | None = None,
+        facts: Mapping[str, Fact] = MappingProxyType({}),
     ) -> Published:
         """Store the adapter in `folder` as the next version of `name`, and move "latest" and `tag` to it.
 
         When a live version of that name has the same normal form already, it is returned, and only `tag` is moved.
 
         Args:
+            plain: the plain LoRA into which it was converted, of which the normal form is made then; what is kept as
+                the original is still `folder`.
             base: the base model, which the adapter must fit; None leaves it unbound.
             base_name: the base model's name; by default what the adapter says.
             allow_noop: accept an adapter that changes nothing.
             by: who publishes.
             provenance: where it comes from: anything that JSON can say.
+            facts: what was measured of it, by kind; see `note_fact`. "update" is always noted.
 
         Raises:
             InvalidName, NameTaken: the name cannot be used.
             InvalidAdapter: the adapter is refused; also its subclasses UnsupportedAdapter and BaseMismatch.
             StoreError: it could not be written; what was there before is whole.
         """
-        self._registry.check_free(name)
-        tags = dict.fromkeys(("latest", check_tag(tag or "latest")))
-        given = read_manifest(folder)
-        self._registry.prepare()
-        with self._objects.staged() as stage:
-            original = _copy(folder, stage)
-            normal_form = stage.subfolder("normal")
-            normal = normalise(original, normal_form, allow_noop=allow_noop)
-            if base is not None:
-                check_fits(normal.manifest, base)
-            original_digest = Bundles(self._objects, "originals").keep(original)
-            Bundles(self._objects, "blobs").keep(normal_form)
-        draft = VersionRecord(
-            number=0,
+        publication = Publication(
+            folder=folder,
             name=name,
-            digest=normal.digest,
-            original=original_digest,
-            base=None if base is None else base.digest,
-            base_name=base_name or given.base_model,
-            rank=normal.manifest.rank,
+            plain=plain,
+            tag=tag,
+            base=base,
+            base_name=base_name,
+            allow_noop=allow_noop,
             by=by,
-            provenance=dict(provenance or {}),
-            tags=tuple(tags),
+            provenance=provenance or {},
+            facts=facts,
         )
-        return self._registry.add(draft, tag)
+        return publish(publication, self._objects, self._registry)
+
+    def facts(self, digest: str) -> Mapping[str, Fact]:
+        """What was measured of a normal form, by kind: "update", "conversion", "effect", …"""
+        return self._facts.of(digest)
+
+    def note_fact(self, digest: str, kind: str, value: Fact) -> bool:
+        """Write down what was measured of a normal form, for people; False if there is such a fact, which stays.
+
+        Args:
+            kind: a word of small letters and "_".
+            value: anything that JSON can say.
+        """
+        return self._facts.note(digest, kind, value)
+
+    def collect(self, *, dry_run: bool = False) -> Iterator[Collected]:
+        """Remove what no live version needs and nobody uses, a part at each step; `dry_run` only tells.
+
+        Others may publish, remove and serve meanwhile, on any machine.
+
+        Raises:
+            StoreError: it cannot be written, or a record is damaged, so that what it names is unknown.
+        """
+        self._objects.check()
+        return collect(self._objects, dry_run=dry_run)
 
     def tag(self, name: str, tag: str, version: int) -> TagRecord:
         """Let a tag stand at a version, which must exist; raises `AdapterNotFound`, `VersionNotFound`."""
@@ -272,12 +291,3 @@ class Store:
         findings = [*damaged_pins(self._objects), *(finding for findings in each_name for finding in findings)]
         # What a damaged record refers to must not be called garbage.
         return findings if any(each.kind == "damaged" for each in findings) else findings + find_garbage(self._objects)
-
-
-def _copy(folder: Path, stage: Stage) -> Path:
-    """The adapter's own files, which from now on nobody else can change."""
-    target = stage.subfolder("original")
-    for name in _GIVEN_FILES:
-        if os.path.lexists(folder / name):
-            stage.copy(folder / name, f"original/{name}")
-    return target

@@ -1,9 +1,10 @@
-"""Finding what is damaged in a store, and what is of no use any more."""
+"""Finding what is damaged in a store."""
 
 from collections.abc import Iterator, Mapping
 
 from loraloom.adapters.errors import DamagedBlob, StoreError
 from loraloom.adapters.store.bundles import Bundles
+from loraloom.adapters.store.facts import Facts
 from loraloom.adapters.store.history import History
 from loraloom.adapters.store.journal import Journal, record_path
 from loraloom.adapters.store.objects import Objects
@@ -16,25 +17,9 @@ def verify_name(objects: Objects, folder: str) -> list[Finding]:
     if damaged := list(_damaged_records(journal, folder)):
         return damaged
     history = History(journal, folder)
-    return [*_damaged_bundles(objects, history), *_unfinished_moves(journal, history)]
-
-
-def find_garbage(objects: Objects) -> list[Finding]:
-    """What no live version needs: left-over stages and unused files. They take space and do no harm."""
-    stages = (
-        Finding("garbage", f"stage/{name}", "left by a killed writer, or in use") for name in objects.list("stage")
-    )
-    journal = Journal(objects)
-    histories = [History(journal, f"names/{name}") for name in objects.list("names")]
-    versions = [version for history in histories for version in history.versions()]
-    used = {"blobs": {v.digest for v in versions}, "originals": {v.original for v in versions}}
-    unused = (
-        Finding("garbage", f"{kind}/{digest}", "no live version needs it, or it is being published")
-        for kind, digests in used.items()
-        for digest in Bundles(objects, kind).digests()
-        if digest not in digests
-    )
-    return [*stages, *unused]
+    facts = Facts(objects)
+    damaged_facts = [finding for version in history.versions() for finding in facts.damaged(version.digest)]
+    return [*_damaged_bundles(objects, history), *damaged_facts, *_unfinished_moves(journal, history)]
 
 
 def damaged_pins(objects: Objects) -> list[Finding]:

@@ -245,7 +245,7 @@ def test_a_published_mixture_is_an_adapter(server: Server) -> None:
     ("model", "status", "code"),
     [
         ("0.5*date+nobody", 404, "model_not_found"),
-        ("0.5*date+0.5", 400, "invalid_model"),
+        ("0.5*date+", 400, "invalid_model"),
         ("inf*date", 400, "invalid_model"),
         ("1e308*date+words", 400, "invalid_mixture"),
         ("+".join(["date"] * 100), 400, "invalid_mixture"),

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from loraloom.adapters.errors import AdapterNotFound
+from loraloom.adapters.errors import AdapterNotFound, DamagedBlob
 from loraloom.adapters.names import Adapter, Tag
+from loraloom.adapters.normal import digest_of
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.blobs import LocalBlobs
 from loraloom.adapters.store.objects import LocalObjects
@@ -19,6 +20,7 @@ from tests.adapters.store.watched_disk import NotingDisk
 
 PROCESSES = 8
 TURNS = 4
+MANY = 100_000
 
 
 def add_and_tag(start: Barrier, root: Path, given: list[Path]) -> None:
@@ -37,6 +39,56 @@ def add_the_same(start: Barrier, root: Path, given: list[Path]) -> None:
         store.publish(folder, f"same{number}", tag="stable")
 
 
+def publish_and_remove(start: Barrier, root: Path, name: str, given: list[Path]) -> None:
+    """Content that others publish and remove too, and that is garbage in between."""
+    store = Store.open(root)
+    start.wait()
+    for turn in range(TURNS * len(given)):
+        store.publish(given[turn % len(given)], name)
+        if turn % 2:
+            store.remove(name)
+
+
+def collect_again_and_again(start: Barrier, root: Path, ended: list[Path]) -> None:
+    """Until all publishers have ended, and once more."""
+    store = Store.open(root)
+    start.wait()
+    for _ in range(MANY):
+        if all(path.exists() for path in ended):
+            break
+        list(store.collect())
+    list(store.collect())
+
+
+def lease_again_and_again(start: Barrier, root: Path, names: list[str], ended: list[Path]) -> None:
+    """What is live when the lease begins stays whole until it ends, also when it is removed meanwhile."""
+    store = Store.open(root)
+    start.wait()
+    for turn in range(MANY):
+        if all(path.exists() for path in ended):
+            break
+        lease_one(store, names[turn % len(names)])
+
+
+def lease_one(store: Store, name: str) -> None:
+    try:
+        record = store.resolve(Adapter(name))
+        with store.leased(record.digest) as folder:
+            assert digest_of(folder) == record.digest
+    except AdapterNotFound:
+        return
+    except DamagedBlob:
+        with pytest.raises(AdapterNotFound):
+            store.resolve(Adapter(name, record.number))
+
+
+def and_tell(start: Barrier, target: Callable[..., None], ended: Path, *arguments: Any) -> None:
+    try:
+        target(start, *arguments)
+    finally:
+        ended.touch()
+
+
 def spell_differently(start: Barrier, root: Path, name: str, folder: Path) -> None:
     store = Store.open(root)
     start.wait()
@@ -45,10 +97,15 @@ def spell_differently(start: Barrier, root: Path, name: str, folder: Path) -> No
 
 def run_at_once(target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[int | None]:
     """Run the function in a process for each tuple of arguments; returns their exit statuses."""
+    return run_different([(target, *each) for each in arguments])
+
+
+def run_different(calls: list[tuple[Any, ...]]) -> list[int | None]:
+    """Run each function with its arguments in a process; returns their exit statuses."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store.store"])
-    start = context.Barrier(len(arguments))
-    processes = [context.Process(target=_alone, args=(target, start, *each)) for each in arguments]
+    start = context.Barrier(len(calls))
+    processes = [context.Process(target=_alone, args=(target, start, *each)) for target, *each in calls]
     for process in processes:
         process.start()
     for process in processes:
@@ -89,6 +146,25 @@ def test_eight_processes_add_the_same_content(tmp_path: Path) -> None:
         assert [move.version for move in store.tag_history(name, "latest")] == [1]
         assert [move.version for move in store.tag_history(name, "stable")] == [1]
     assert len(store.names()) == TURNS
+
+
+def test_publishers_collectors_and_servers_at_once(tmp_path: Path) -> None:
+    root, names = tmp_path / "store", ["date", "sql", "tag"]
+    given = [small_adapter(tmp_path / f"given{seed}", seed) for seed in range(2)]
+    Store.open(root).publish(given[0], "kept")
+    ended = [tmp_path / f"ended{number}" for number in range(len(names))]
+    publishers = [
+        (and_tell, publish_and_remove, end, root, name, given) for end, name in zip(ended, names, strict=True)
+    ]
+    collectors = [(collect_again_and_again, root, ended)] * 2
+    servers = [(lease_again_and_again, root, [*names, "kept"], ended)] * 2
+    assert run_different(publishers + collectors + servers) == [0] * 7
+
+    store = Store.open(root)
+    list(store.collect())
+    assert store.names() == ["kept"]
+    assert store.verify() == []
+    assert [path.name for path in (root / "blobs").iterdir()] == [store.resolve(Adapter("kept")).digest]
 
 
 def test_of_two_spellings_one_wins(tmp_path: Path) -> None:

@@ -275,6 +275,58 @@ def test_each_new_folder_is_synced_in_its_parent_before_anything_is_in_it(
             assert writes[index + 1] == ("fsync_folder", path.parent)
 
 
+def one_removed(store: Store, given: Given) -> None:
+    two_versions(store, given)
+    store.remove("sql", 2)
+
+
+def collect(store: Store, given: Given) -> None:
+    list(store.collect())
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("before", [one_removed])
+def test_a_collection_that_dies_at_any_call_can_be_ended_or_undone(old: Path, given: Given, moment: str) -> None:
+    states = [state_of(old), state_after(publish_the_second, old, given, old.parent / "new")]
+    process = clean_processes().Process(target=die_everywhere, args=(collect, old, given, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    points = sorted(old.parent.glob("point*"))
+    # Five files in two folders, one more for what was measured, and the folders themselves.
+    assert len(points) == 9
+    for root in points:
+        assert state_of(root) == states[0]
+        again = old.parent / f"again-{root.name}"
+        shutil.copytree(root, again)
+        publish_the_second(Store.open(again), given)
+        assert state_of(again) == states[1]
+        assert Store.open(again).verify() == []
+        collect(Store.open(root), given)
+        assert state_of(root) == states[0]
+        assert Store.open(root).verify() == []
+
+
+def publish_the_second(store: Store, given: Given) -> None:
+    store.publish(given[1], "sql")
+
+
+@pytest.mark.parametrize("before", [one_removed])
+def test_a_collection_whose_disk_fails_is_told_and_can_be_ended(old: Path, given: Given) -> None:
+    expected = state_of(old)
+    for point, root in copies(old):
+        disk = FailingDisk(point, errno.EIO)
+        try:
+            collect(open_with(disk, root), given)
+        except StoreError:
+            assert state_of(root) == expected
+        collect(Store.open(root), given)
+        assert Store.open(root).verify() == []
+        if disk.left >= 0:
+            break
+    assert point == 9
+
+
 def test_a_version_is_committed_by_its_last_link(tmp_path: Path, given: Given) -> None:
     disk = NotingDisk()
     open_with(disk, tmp_path / "store").publish(given[0], "sql", tag="stable")

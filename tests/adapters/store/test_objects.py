@@ -124,15 +124,15 @@ def test_a_failing_disk_is_told_with_what_to_do(tmp_path: Path, error: int, advi
 def test_a_store_that_vanishes_is_told_and_may_come_back(tmp_path: Path) -> None:
     objects = LocalObjects(tmp_path / "store")
     objects.begin()
-    objects.create("a/b", b"x")
+    objects.create("a/b/1", b"x")
     os.rename(tmp_path / "store", tmp_path / "away")
-    for call in (objects.check, lambda: objects.create("a/c", b"y")):
+    for call in (objects.check, lambda: objects.create("a/b/2", b"y")):
         with pytest.raises(StoreError, match="is gone"):
             call()
     (tmp_path / "store").mkdir()
     with pytest.raises(StoreError, match="is gone"):
-        objects.create("a/c", b"y")
-    assert objects.create("a/c", b"y")
+        objects.create("a/b/2", b"y")
+    assert objects.create("a/b/2", b"y")
 
 
 def test_a_file_in_place_of_the_store(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What is particular to a store behind a URL: exclusive creation, lost answers, replicas, and few requests."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -273,3 +274,47 @@ def test_replicas_on_s3_write_one_name_at_once(strict_s3: str, tmp_path: Path) -
     assert sorted(move.version for move in store.tag_history("sql", "moved")) == numbers
     assert [version.number for version in store.versions("same")] == [1]
     assert {finding.kind for finding in store.verify()} <= {"garbage"}
+
+
+def test_replicas_on_s3_publish_what_another_removes(strict_s3: str, tmp_path: Path) -> None:
+    url = f"{strict_s3}/another/store"
+    given = [small_adapter(tmp_path / f"given{seed}", seed) for seed in range(2)]
+    replicas, turns = 2, 3
+    start, failures = threading.Barrier(replicas + 1), []
+    ended = threading.Semaphore(0)
+
+    def tell(work: Callable[[Store], None], number: int) -> None:
+        try:
+            start.wait()
+            work(Store.open(url, cache=tmp_path / f"cache{number}"))
+        except BaseException as error:
+            failures.append(error)
+            raise
+        finally:
+            ended.release()
+
+    def publish_and_remove(store: Store) -> None:
+        for turn in range(turns):
+            version = store.publish(given[turn % 2], f"sql{turn % 2}").version
+            with suppress(AdapterNotFound):  # the other was faster
+                store.remove(version.name)
+        store.publish(given[0], "kept")
+
+    def collect(store: Store) -> None:
+        while not ended.acquire(blocking=False):
+            list(store.collect())
+
+    works = [publish_and_remove] * replicas + [collect]
+    threads = [threading.Thread(target=tell, args=(work, number)) for number, work in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+    store = Store.open(url, cache=tmp_path / "cache")
+    list(store.collect())
+    assert store.names() == ["kept"]
+    # Moves of tags that two publishers announced at once, of which one was first.
+    assert {(finding.kind, finding.path.split("/")[0]) for finding in store.verify()} <= {("garbage", "names")}
+    assert [version.number for version in store.versions("kept")] == [1]

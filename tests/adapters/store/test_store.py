@@ -366,6 +366,7 @@ def test_a_removed_adapter_becomes_garbage_and_no_fault(open_store: OpenStore, a
     assert {(each.kind, each.path) for each in findings} == {
         ("garbage", f"blobs/{gone.digest}"),
         ("garbage", f"originals/{gone.original}"),
+        ("garbage", f"facts/{gone.digest}"),
     }
     assert open_store().verify("sql") == []
     assert open_store().folder(kept.digest).is_dir()

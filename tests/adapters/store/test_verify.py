@@ -129,4 +129,5 @@ def test_an_unfinished_publication_is_garbage(root: Path, version: VersionRecord
         ("garbage", "names/sql/tags/latest/000002.json"),
         ("garbage", f"blobs/{second.digest}"),
         ("garbage", f"originals/{second.original}"),
+        ("garbage", f"facts/{second.digest}"),
     }
