@@ -35,8 +35,8 @@ _REFUSED = {
 }
 _CONVERTIBLE = frozenset({"use_dora", "fan_in_fan_out"})
 _CONVERT = "`loraloom adapters add FOLDER --base MODEL` converts what can be converted"
-# A pattern is a regular expression from whoever made the adapter, and can be one that never ends.
-_PATTERN_SECONDS = 5.0
+PATTERN_SECONDS = 5.0
+"""How long matching may take: a pattern is a regular expression from whoever made the adapter, which may never end."""
 
 T = TypeVar("T")
 
@@ -74,13 +74,13 @@ class PeftConfig:
         Raises:
             InvalidAdapter: a rank is not what the configuration says.
         """
-        deadline = time.monotonic() + _PATTERN_SECONDS
+        deadline = time.monotonic() + PATTERN_SECONDS
         scalings = {}
         for path, rank in ranks.items():
-            expected = _lookup(self.rank_pattern, path, self.rank, deadline)
+            expected = lookup(self.rank_pattern, path, self.rank, deadline)
             if rank != expected and not self.normal_form:
                 raise InvalidAdapter(f"module {path} has rank {rank}, and adapter_config.json says {expected}")
-            alpha = _lookup(self.alpha_pattern, path, self.alpha, deadline)
+            alpha = lookup(self.alpha_pattern, path, self.alpha, deadline)
             scalings[path] = alpha / (math.sqrt(expected) if self.rslora else expected)
         return scalings
 
@@ -158,7 +158,7 @@ def _check_alpha(key: str, value: object) -> float:
     return float(value)
 
 
-def _lookup(patterns: Mapping[str, T], path: str, default: T, deadline: float) -> T:
+def lookup(patterns: Mapping[str, T], path: str, default: T, deadline: float) -> T:
     """The value of the first pattern that matches `path`, or a tail of it after a dot, as peft looks it up."""
     if not patterns:
         return default

@@ -10,7 +10,7 @@ MAX_KL = 0.05
 MAX_SHARE = 0.1
 """The default limit as a share of what the adapter itself does: of KL(original || base). An adapter that does little on
 the probe text could otherwise be replaced by nothing at all."""
-ENERGY = 0.95
+ENERGY = 0.9
 """The share of each module's squared Frobenius norm that is kept by default, where the rank allows it."""
 RANK_CAP = 64
 """The largest default rank."""

@@ -1,6 +1,7 @@
 """The adapter as peft runs it, and the updates of the base's weights that it stands for."""
 
 import copy
+import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom.adapters.convert.initial import Pair, initial_folder, read_initial
 from loraloom.adapters.convert.models import is_linear, weight
+from loraloom.adapters.convert.patterns import spelled_out
 from loraloom.adapters.errors import BaseMismatch, InvalidAdapter, UnsupportedAdapter
-from loraloom.adapters.manifest import WEIGHTS_FILE, refused_tensor
+from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, read_config, refused_tensor
+from loraloom.adapters.peft_config import parse_object
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -54,7 +57,7 @@ def put_on(base: "PreTrainedModel", folder: Path, *, changes_base: bool) -> Orig
 
     Args:
         base: is changed.
-        folder: a private copy (`files.private_copy`).
+        folder: a private copy (`files.private_copy`), whose configuration is rewritten.
         changes_base: its initial A and B were taken out of the base's weights.
 
     Raises:
@@ -67,7 +70,7 @@ def put_on(base: "PreTrainedModel", folder: Path, *, changes_base: bool) -> Orig
 
     beside = initial_folder(folder) if changes_base else None
     with _explained():
-        config = _read_config(folder)
+        config = _read_config(folder, base)
         if beside is not None:
             config.init_lora_weights = True
         own = {id(tensor) for tensor in (*base.parameters(), *base.buffers())}
@@ -83,9 +86,12 @@ def put_on(base: "PreTrainedModel", folder: Path, *, changes_base: bool) -> Orig
     return Original(model.eval(), initial)
 
 
-def _read_config(folder: Path) -> Any:
+def _read_config(folder: Path, base: "PreTrainedModel") -> Any:
+    """peft's configuration of the adapter, without patterns, for use and not for training."""
     from peft import PeftConfig
 
+    fields = spelled_out(parse_object(read_config(folder)), [path for path, _ in base.named_modules()])
+    (folder / CONFIG_FILE).write_text(json.dumps(fields), encoding="utf-8")
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = True
     if getattr(config, "megatron_config", None):

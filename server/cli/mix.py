@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from loraloom.adapters.base import BaseFingerprint, find_fingerprint
 from loraloom.adapters.errors import BaseMismatch, InvalidBase, InvalidMixture, InvalidName
-from loraloom.adapters.mixing import Limit
+from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import Adapter, Mixture, Term, check_name, parse
-from loraloom.adapters.recipe import Recipe, settled
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.cli.options import configured, user
 from loraloom.server.store import open_store
@@ -15,7 +15,7 @@ from loraloom.server.store import open_store
 
 def mix(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Compute a mixture and publish it."""
-    from loraloom.adapters.mixture_publication import publish_mixture
+    from loraloom.adapters.mixtures.publication import publish_mixture
 
     store = open_store(configured(options).settings, create=False)
     name = check_name(options.name)

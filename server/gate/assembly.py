@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from loraloom.adapters.mixing import Limit
+from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
 from loraloom.server.conversion import Converter

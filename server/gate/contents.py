@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from loraloom.adapters.recipe import Recipe
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.mixtures import Mixtures
 

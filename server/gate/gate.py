@@ -13,8 +13,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from starlette.requests import ClientDisconnect
 
-from loraloom.adapters.mixing import Outcome
-from loraloom.adapters.recipe import Recipe
+from loraloom.adapters.mixtures.mix import Outcome
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
 from loraloom.server.conversion import Converter

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from loraloom.adapters.recipe import Recipe
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.server.errors import TooManyAdapters
 from loraloom.server.gate.contents import Content
 

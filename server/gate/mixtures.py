@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from loraloom.adapters.errors import MixtureRankTooHigh
-from loraloom.adapters.mixing import Limit, Outcome, mix
+from loraloom.adapters.mixtures.mix import Limit, Outcome, mix
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.normal import FILES
-from loraloom.adapters.recipe import Recipe
 from loraloom.adapters.store.disk import reporting
 from loraloom.server.errors import RankTooHigh
 from loraloom.server.scratch import Scratch

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from loraloom.adapters.errors import InvalidMixture
-from loraloom.adapters.mixing import Limit
+from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import Adapter, Mixture, Selection, parse, selection_from_json
-from loraloom.adapters.recipe import Recipe, settled
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh

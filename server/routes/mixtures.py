@@ -8,10 +8,10 @@ from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from loraloom.adapters.mixing import Limit, Outcome
-from loraloom.adapters.mixture_publication import publish_mixture
+from loraloom.adapters.mixtures.mix import Limit, Outcome
+from loraloom.adapters.mixtures.publication import publish_mixture
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.names import Adapter, Mixture, Selection, Term, check_name, selection_from_json
-from loraloom.adapters.recipe import Recipe
 from loraloom.adapters.store.records import Published
 from loraloom.server.errors import InvalidBody
 from loraloom.server.gate.gate import Gate

@@ -64,6 +64,11 @@ def _digests(store: Store, size: int) -> list[str]:
     return [f"{name}@sha256:{store.versions(name)[-1].digest[:12]}" for name in used_names(size)]
 
 
+def _mixtures(store: Store, size: int) -> list[str]:
+    used = used_names(size)
+    return ["+".join(f"0.25*{name}" for name in [*used, *used][at : at + 4]) for at in range(len(used))]
+
+
 def _unknown(store: Store, size: int) -> list[str]:
     return [f"{name}0" for name in used_names(size)]
 
@@ -101,6 +106,7 @@ KINDS = (
     Kind(f"name@{TAG}", _tags),
     Kind("name@3", _numbers),
     Kind("name@sha256:…", _digests),
+    Kind("a mixture of 4", _mixtures),
     Kind("name, answer in 100 pieces", _names, pieces=100),
     Kind("unknown name: 404", _unknown, status=404, count=10),
     Kind("base, body of 100 kB", _base, turns=400, limited=False),
@@ -162,7 +168,7 @@ class Trial:
 
 def gate(store: Store) -> Gate:
     """A gate with the settings that a user gets, in front of an engine that does nothing."""
-    settings = Settings.model_validate({"model": BASE_NAME, "adapters": store.url})
+    settings = Settings.model_validate({"model": BASE_NAME, "adapters": store.url, "cache": f"{store.url}-cache"})
     engine, base = HoldingEngine(), ServedBase(BASE_NAME, BASE, store)
     return assemble(settings, store, engine, base, [BASE_NAME], capacity=settings.max_cpu_loras, rank=16)
 

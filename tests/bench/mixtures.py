@@ -32,7 +32,7 @@ from tests.zoo.tasks import TASKS
 
 FOUR = ("date", "words", "units", "topic")
 """Demo adapters of rank 8."""
-PAIR = ("date", "words")
+PAIR = ("name", "units")
 WEIGHTS = ((1.0, 0.0), (0.7, 0.3), (0.5, 0.5), (0.7, 0.7), (1.0, 1.0), (0.3, 0.7), (0.0, 1.0), (0.0, 0.0))
 PLAIN, SEEN, NEW = "an adapter in memory", "a mixture asked for before", "a new mixture of four"
 KINDS = (PLAIN, SEEN, NEW)

@@ -12,7 +12,7 @@ def outcome(new: float, seen: float, different: int, most: int) -> tuple[bool, .
     first = {PLAIN: plain, SEEN: [each + seen for each in plain], NEW: [each + new for each in plain]}
     tasks = {(1.0, 0.0): (90, 10), (0.5, 0.5): (80, 70)}
     made = _outcome(SIZE, first, tasks, Many(different, most, {"server": (100.0, 103.0)}))
-    assert "0.5 date + 0.5 words" in str(made.table)
+    assert "0.5 name + 0.5 units" in str(made.table)
     assert any("server +3 MiB" in note for note in made.notes)
     return tuple(goal.met for goal in made.goals)
 

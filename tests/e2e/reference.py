@@ -138,9 +138,12 @@ def truncated(updates: Updates, rank: int) -> Updates:
     """The best approximation of each update by a matrix of this rank: its projection on its main directions."""
     cut = {}
     for path, update in updates.items():
-        _, directions = torch.linalg.eigh(update @ update.T)
+        tall = update.shape[0] > update.shape[1]
+        wide = update.T if tall else update
+        _, directions = torch.linalg.eigh(wide @ wide.T)
         main = directions[:, -rank:]
-        cut[path] = main @ (main.T @ update)
+        projected = main @ (main.T @ wide)
+        cut[path] = projected.T if tall else projected
     return cut
 
 

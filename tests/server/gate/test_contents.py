@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from loraloom.adapters.mixing import Limit
+from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.recipe import settled
 from loraloom.adapters.names import Mixture, parse
-from loraloom.adapters.recipe import settled
 from loraloom.adapters.store import Store
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.contents import Contents

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import DamagedBlob, InvalidMixture, StoreError
-from loraloom.adapters.mixing import Limit
+from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import Mixture, parse
-from loraloom.adapters.recipe import Recipe, settled
 from loraloom.adapters.store import Store
 from loraloom.adapters.weights import read_factors
 from loraloom.server.errors import RankTooHigh

@@ -8,9 +8,9 @@ import pytest
 
 from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.errors import AdapterNotFound, BaseMismatch, InvalidMixture, InvalidName, VersionNotFound
-from loraloom.adapters.mixing import Limit
+from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.names import parse, parse_adapter
-from loraloom.adapters.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.base import ServedBase

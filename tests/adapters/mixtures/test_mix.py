@@ -9,7 +9,7 @@ import torch
 from loraloom.adapters.errors import InvalidMixture, MixtureRankTooHigh
 from loraloom.adapters.manifest import read_manifest
 from loraloom.adapters.methods import EXACT, Method
-from loraloom.adapters.mixing import Limit, mix
+from loraloom.adapters.mixtures.mix import Limit, mix
 from loraloom.adapters.names import parse_method
 from loraloom.adapters.normal import FILES, normalise
 from loraloom.adapters.weights import read_factors

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import DamagedBlob, InvalidAdapter
-from loraloom.adapters.mixing import Limit
-from loraloom.adapters.mixture_publication import publish_mixture
+from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.publication import publish_mixture
+from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import Adapter, Mixture, parse
-from loraloom.adapters.recipe import Recipe, settled
 from loraloom.adapters.store import Store
 from tests.adapters.small_adapters import small_adapter
 

@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from loraloom.adapters.errors import InvalidMixture
 from loraloom.adapters.methods import EXACT, Method
-from loraloom.adapters.names import Adapter, Mixture, Term
+from loraloom.adapters.names import Adapter, Mixture
+from loraloom.adapters.scanner import number_text
 from loraloom.adapters.store.records import VersionRecord
 
 MAX_WEIGHT = 100.0
@@ -22,7 +24,7 @@ class Ingredient:
     version: VersionRecord
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
     """A mixture whose content never changes, whatever happens to tags.
 
@@ -34,13 +36,13 @@ class Recipe:
     method: Method
     ingredients: tuple[Ingredient, ...]
 
-    @property
+    @cached_property
     def canonical(self) -> str:
         """The name that selects exactly this mixture, now and for ever: `0.6*sql@4+0.4*date@1`."""
-        terms = (Term(each.weight, Adapter(each.version.name, each.version.number)) for each in self.ingredients)
-        return str(Mixture(tuple(terms), self.method))
+        prefix = "" if self.method == EXACT else f"{self.method}:"
+        return prefix + "+".join(f"{number_text(each.weight)}*{each.version.canonical}" for each in self.ingredients)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """64 hex digits: the same for recipes that make the same, under whatever names."""
         parts = sorted((each.version.digest, each.weight) for each in self.ingredients)

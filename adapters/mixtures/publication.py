@@ -5,8 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from loraloom.adapters.base import BaseFingerprint
-from loraloom.adapters.mixing import Limit, Outcome, mix
-from loraloom.adapters.recipe import Recipe
+from loraloom.adapters.mixtures.mix import Limit, Outcome, mix
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import Published
 

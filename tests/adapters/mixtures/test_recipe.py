@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from loraloom.adapters.errors import AdapterNotFound, InvalidMixture
 from loraloom.adapters.methods import EXACT, Method
+from loraloom.adapters.mixtures.recipe import MAX_WEIGHT, Recipe, settled
 from loraloom.adapters.names import Adapter, Mixture, Term, parse
-from loraloom.adapters.recipe import MAX_WEIGHT, Recipe, settled
 from loraloom.adapters.store.records import VersionRecord
 
 NAMES = "abcd"
