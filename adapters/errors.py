@@ -106,7 +106,7 @@ class ConversionTooRough(UnsupportedAdapter):
         self.relative_error = relative_error
         super().__init__(
             f"as plain LoRA of rank {rank} it loses {relative_error:.2%} of the update (Frobenius norm), and its "
-            f"predictions move by KL = {kl:.3g} nats on the probe text, more than {limit:g}: {advice}"
+            f"predictions move by KL = {kl:.3g} nats on the probe text, more than {limit:.3g}: {advice}"
         )
 
 

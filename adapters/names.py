@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from loraloom.adapters.errors import InvalidName
 from loraloom.adapters.methods import EXACT, Method
-from loraloom.adapters.scanner import Scanner, number_text
+from loraloom.adapters.scanner import MAX_TEXT, Scanner, number_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,9 @@ def check_tag(text: str) -> str:
 
 Version: TypeAlias = int | Tag | Digest
 LATEST = Tag("latest")
+
+MAX_TERMS = MAX_TEXT // 2
+"""Terms in the longest mixture: as many as fit into a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,11 @@ class Selection:
         if self.alpha is not None:
             _check_finite("alpha", self.alpha)
         Scanner(str(self))  # raises when the text is too long to be parsed again
+
+    @property
+    def mixture(self) -> Mixture:
+        """The target as a mixture; an adapter is one of itself alone."""
+        return self.target if isinstance(self.target, Mixture) else Mixture((Term(1.0, self.target),))
 
     def __str__(self) -> str:
         return str(self.target) if self.alpha is None else f"{self.target}~{number_text(self.alpha)}"
@@ -183,6 +191,8 @@ def _json_mixture(value: Mapping[str, object]) -> Mixture:
     mix, method = value["mix"], value.get("method")
     if not isinstance(mix, Mapping) or not isinstance(method, str | None):
         raise _json_fault(value, '"mix" is an object of adapter: weight, and "method" a text')
+    if len(mix) > MAX_TERMS:
+        raise _json_fault({}, f"a mixture has at most {MAX_TERMS} terms, and not {len(mix)}")
     terms = (Term(_json_number("a weight", weight), parse_adapter(key)) for key, weight in mix.items())
     return Mixture(tuple(terms), EXACT if method is None else parse_method(method))
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRouter
+from prometheus_client import REGISTRY
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.lora.request import LoRARequest
@@ -31,6 +32,8 @@ log = logging.getLogger("vllm.loraloom.engine")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.05
 """Seconds between two questions whether an adapter has been read."""
+UNLOADS = 200
+"""So many adapters leave the engine between two tidyings of its metrics."""
 TELL = 1.0
 """Seconds that the engine gets to say what it holds; it answers between two steps."""
 
@@ -101,6 +104,7 @@ class VllmEngine:
         """
         self._client = client
         self._models: Any = state.openai_serving_models
+        self._unloaded = 0
 
     @property
     def dead(self) -> bool:
@@ -140,6 +144,9 @@ class VllmEngine:
         request = self._models.lora_requests.pop(name, None)
         if request is not None:
             await self._forget(request)
+            self._unloaded += 1
+            if self._unloaded % UNLOADS == 0:
+                forget_adapters_in_metrics()
 
     async def tiers(self) -> Mapping[str, Tier] | None:
         """Where each adapter is that the engine holds, by its name; None when the engine has no time to say."""
@@ -191,6 +198,14 @@ class VllmEngine:
         client: Any = self._client
         answers: list[Any] = await client.collective_rpc(method, args=arguments)
         return answers
+
+
+def forget_adapters_in_metrics() -> None:
+    """Empty a gauge that keeps labels for every set of adapters that ever ran: mixtures are without number."""
+    known: Mapping[str, Any] = getattr(REGISTRY, "_names_to_collectors", {})
+    gauge = known.get("vllm:lora_requests_info")
+    if gauge is not None:
+        gauge.clear()
 
 
 def served_names(args: Namespace) -> list[str]:

@@ -3,7 +3,7 @@
     ServerError
     ├── InvalidSettings    (ValueError)     a setting or an argument does not fit
     ├── EngineUnavailable  (RuntimeError)   the engine is starting, restarting or gone
-    ├── ConversionFailed   (RuntimeError)   the process that converts an adapter died
+    ├── OfflineFailed      (RuntimeError)   the process that converts or mixes adapters died
     └── RequestRefused     (ValueError)     a request that the gate does not let in
         ├── PathClosed                      the path is not opened on this server
         ├── MethodNotOpen                   the path is, this method of it is not
@@ -14,6 +14,8 @@
         ├── NotServed                       well-formed, but not available on this server
         ├── RankTooHigh                     the adapter's rank exceeds the server's limit
         ├── TooManyAdapters                 no place for one more adapter within the time limit
+        ├── MixturesBusy                    the mixture was not built within the time limit
+        ├── OfflineBusy                     other work of its kind is being done, or memory is short
         └── AdapterNotLoaded                the engine cannot load the adapter
 
 Each carries `param`, the request field it is about, where there is one. The HTTP status of each is in one table,
@@ -35,8 +37,8 @@ class EngineUnavailable(ServerError, RuntimeError):
     """The engine is starting, restarting or gone; the request can be sent again later."""
 
 
-class ConversionFailed(ServerError, RuntimeError):
-    """The process that converts an adapter to plain LoRA died; nothing was published."""
+class OfflineFailed(ServerError, RuntimeError):
+    """The process that converts or mixes adapters died; nothing was published."""
 
 
 class RequestRefused(ServerError, ValueError):
@@ -81,6 +83,14 @@ class RankTooHigh(RequestRefused):
 
 class TooManyAdapters(RequestRefused):
     """Every place for an adapter in flight stayed taken for as long as a request may wait."""
+
+
+class MixturesBusy(RequestRefused):
+    """The mixture was not built for as long as a request may wait."""
+
+
+class OfflineBusy(RequestRefused):
+    """Another adapter is being converted or mixed, or there is not enough memory for it now."""
 
 
 class AdapterNotLoaded(RequestRefused):

@@ -1,12 +1,13 @@
 """A folder that belongs to one process, and that whoever comes after a killed one removes."""
 
 import fcntl
-import os
 import shutil
 import uuid
 import weakref
 from contextlib import suppress
 from pathlib import Path
+
+from loraloom.adapters.store.flock import lock_file, unlock
 
 
 class Scratch:
@@ -24,17 +25,22 @@ class Scratch:
         for lock in parent.glob("*.lock"):
             _remove_abandoned(lock)
         self.folder = parent / uuid.uuid4().hex
-        held = os.open(_lock_of(self.folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        held = lock_file(_lock_of(self.folder), fcntl.LOCK_EX)
         self.folder.mkdir()
         self.close = weakref.finalize(self, _remove, self.folder, held)
         """Remove the folder now."""
+
+    def subfolder(self, name: str) -> Path:
+        """A new folder in it."""
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
 
 
 def _remove(folder: Path, held: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _lock_of(folder).unlink(missing_ok=True)
-    os.close(held)
+    unlock(held)
 
 
 def _lock_of(folder: Path) -> Path:
@@ -42,11 +48,5 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _remove_abandoned(lock: Path) -> None:
-    with suppress(FileNotFoundError, BlockingIOError):
-        held = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
-        finally:
-            os.close(held)
+    with suppress(BlockingIOError):
+        _remove(lock.with_suffix(""), lock_file(lock, fcntl.LOCK_EX | fcntl.LOCK_NB))

@@ -36,6 +36,10 @@ EXACT_KL = 1e-6
 """Nats up to which float32 arithmetic explains what an exact conversion predicts differently."""
 
 
+# Of these, peft computes parts from the base or makes them anew on loading, in the base's type.
+_WIDE = frozenset({"AdaLoRA", "AdaMSS", "FRoD", "OSF"})
+
+
 @dataclass(frozen=True)
 class _Shortened:
     """Updates of low rank, and the relative Frobenius error of all of them together."""
@@ -60,8 +64,8 @@ class _Measured:
 def convert(folder: Path, out: Path, base: str | Path, options: Options = DEFAULTS) -> Conversion:
     """Write the adapter in `folder` as plain LoRA to `out`, and measure what was lost.
 
-    In memory at once: the base in its own type (in float32 where the adapter changes it), four float64 copies of one
-    layer, and the predictions on the probe text.
+    In memory at once: the base in its own type (in float32 where the adapter changes it, and for `_WIDE` kinds),
+    four float64 copies of one layer, and the predictions on the probe text.
 
     Args:
         folder: an adapter as peft saved it.
@@ -115,7 +119,7 @@ def _read_original(
     folder: Path, base: str | Path, kind: Kind, options: Options, probe: Probe
 ) -> tuple["Tensor", _Shortened]:
     """The predictions of the adapter as it is, and its updates made short; the model is let go."""
-    model = load_model(base, "float32" if kind.changes_base else "auto")
+    model = load_model(base, "float32" if kind.changes_base or kind.name in _WIDE else "auto")
     with TemporaryDirectory() as scratch:
         original = put_on(model, private_copy(folder, Path(scratch, "adapter")), changes_base=kind.changes_base)
     return predictions(original.model, probe), _shorten(original.updates(), _chooser(kind, options))

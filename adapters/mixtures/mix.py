@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.adapters.arithmetic.factors import Factors, Mixed, Term
-from loraloom.adapters.errors import MixtureRankTooHigh
+from loraloom.adapters.errors import DamagedBlob, InvalidAdapter, InvalidMixture, MixtureRankTooHigh
 from loraloom.adapters.methods import Method
 from loraloom.adapters.normal import update_norm
 from loraloom.adapters.weights import read_factors, write_factors
@@ -61,9 +61,9 @@ def mix(
     Raises:
         InvalidMixture: the method cannot mix these adapters, or the weights are too large.
         MixtureRankTooHigh: its true rank is above the limit.
-        InvalidAdapter: a source is damaged.
+        DamagedBlob: a source is damaged.
     """
-    given = [read_factors(folder) for _, folder in sources]
+    given = [_read(folder) for _, folder in sources]
     updates = [(weight, modules) for (weight, _), (modules, _) in zip(sources, given, strict=True)]
     mixed = {path: _mix_module(method, path, updates) for path in _modules(updates)}
     if compact:
@@ -93,7 +93,14 @@ def _modules(updates: Sequence[tuple[float, Mapping[str, Factors]]]) -> list[str
 def _mix_module(method: Method, path: str, updates: Sequence[tuple[float, Mapping[str, Factors]]]) -> Mixed:
     from loraloom.adapters.arithmetic.registry import combine
 
-    return combine(method, [Term(weight, modules[path]) for weight, modules in updates if path in modules], path)
+    terms = [Term(weight, modules[path]) for weight, modules in updates if path in modules]
+    shapes = {(term.factors.b.shape[0], term.factors.a.shape[1]) for term in terms}
+    if len(shapes) > 1:
+        raise InvalidMixture(
+            f"{path} has different shapes (out, in) in these adapters, {' and '.join(map(str, sorted(shapes)))}: "
+            "only adapters of one base can be mixed"
+        )
+    return combine(method, terms, path)
 
 
 def _compacted(mixed: Mixed) -> Mixed:
@@ -108,17 +115,21 @@ def _compacted(mixed: Mixed) -> Mixed:
 
 def _within(mixed: Mapping[str, Mixed], limit: Limit) -> dict[str, Mixed]:
     """The same with no module of a rank over the limit."""
-    compacted = {path: each if each.factors.rank <= limit.rank else _compacted(each) for path, each in mixed.items()}
-    rank = max(each.factors.rank for each in compacted.values())
-    if rank > limit.rank and not limit.truncate:
-        raise MixtureRankTooHigh(rank, limit.rank)
-    return {path: _cut(each, limit.rank) for path, each in compacted.items()}
+    return {path: each if each.factors.rank <= limit.rank else _cut(each, limit) for path, each in mixed.items()}
 
 
-def _cut(mixed: Mixed, rank: int) -> Mixed:
+def _cut(mixed: Mixed, limit: Limit) -> Mixed:
+    """A module whose rank seems to be over the limit, within it."""
     from loraloom.adapters.arithmetic.truncate import truncated
 
-    if mixed.factors.rank <= rank:
-        return mixed
-    cut = truncated(mixed.factors, rank)
-    return Mixed(cut.factors, math.hypot(mixed.discarded, cut.discarded))
+    cut = truncated(mixed.factors, limit.rank if limit.truncate else None)
+    if cut.factors.rank > limit.rank:
+        raise MixtureRankTooHigh(cut.factors.rank, limit.rank)
+    return Mixed(cut.factors, math.hypot(mixed.discarded, cut.discarded) if limit.truncate else mixed.discarded)
+
+
+def _read(folder: Path) -> tuple[Mapping[str, Factors], str | None]:
+    try:
+        return read_factors(folder)
+    except InvalidAdapter as error:
+        raise DamagedBlob(folder.name, str(error)) from error

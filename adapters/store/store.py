@@ -197,6 +197,15 @@ class Store:
         self._objects.check()
         return collect(self._objects, dry_run=dry_run)
 
+    def check_free(self, name: str, tag: str | None = None) -> None:
+        """See that something can be published under a name, and with a tag, before it is made.
+
+        Raises:
+            InvalidName, NameTaken: it cannot.
+        """
+        check_tag(tag or "latest")
+        self._registry.check_free(name)
+
     def tag(self, name: str, tag: str, version: int) -> TagRecord:
         """Let a tag stand at a version, which must exist; raises `AdapterNotFound`, `VersionNotFound`."""
         return self._registry.tag(name, tag, version)

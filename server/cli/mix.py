@@ -7,7 +7,7 @@ from loraloom.adapters.base import BaseFingerprint, find_fingerprint
 from loraloom.adapters.errors import BaseMismatch, InvalidBase, InvalidMixture, InvalidName
 from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.mixtures.recipe import Recipe, settled
-from loraloom.adapters.names import Adapter, Mixture, Term, check_name, parse
+from loraloom.adapters.names import Mixture, check_name, parse
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.cli.options import configured, user
 from loraloom.server.store import open_store
@@ -44,8 +44,7 @@ def _mixture(text: str) -> Mixture:
     selection = parse(text)
     if selection.alpha is not None:
         raise InvalidName(text, text.index("~"), "a mixture has no proxy strength: give it where the mixture is used")
-    target = selection.target
-    return Mixture((Term(1.0, target),)) if isinstance(target, Adapter) else target
+    return selection.mixture
 
 
 def _base(recipe: Recipe, given: str | None) -> tuple[BaseFingerprint | None, str | None]:

@@ -7,8 +7,8 @@ from typing import Protocol
 from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
-from loraloom.server.conversion import Converter
 from loraloom.server.gate.blobs import VerifiedBlobs
+from loraloom.server.gate.building import Builder
 from loraloom.server.gate.contents import Contents
 from loraloom.server.gate.effects import Effects, Scoring
 from loraloom.server.gate.gate import Engine, Gate
@@ -16,6 +16,7 @@ from loraloom.server.gate.leases import Leases, Residents
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import OpenPaths
 from loraloom.server.gate.selection import Selector
+from loraloom.server.offline import Offline
 from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
 
@@ -47,23 +48,27 @@ def assemble(
     """
     limit = Limit(rank, settings.mixture_truncate)
     stored = VerifiedBlobs(store)
+    scratch = Scratch(settings.cache / "scratch")
+    builder = Builder(stored, limit, largest=settings.mixture_cache_bytes)
     mixtures = Mixtures(
-        Scratch(settings.cache / "mixtures"),
-        stored,
-        limit,
+        scratch.subfolder("mixtures"),
+        builder.build,
         settings.mixture_cache_bytes,
-        threads=max(1, (os.cpu_count() or 1) // 4),
+        settings.queue_timeout,
+        threads=max(1, len(os.sched_getaffinity(0)) // 4),
     )
+    selector = Selector(store, base_names, base, limit, settings.max_mixture_terms)
     leases = Leases(engine, Contents(stored, mixtures), capacity, settings.queue_timeout)
     return Gate(
         settings=settings,
         store=store,
         engine=engine,
         base=base,
-        selector=Selector(store, base_names, base, limit, settings.max_mixture_terms),
+        selector=selector,
         leases=leases,
         mixtures=mixtures,
-        effects=Effects(engine, leases, store),
-        converter=Converter(str(settings.model)),
+        effects=Effects(engine, leases, store, selector.resolve),
+        offline=Offline(str(settings.model), scratch.subfolder("offline")),
+        scratch=scratch,
         paths=OpenPaths(settings.open_paths),
     )

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from loraloom.adapters.names import Adapter
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.gate.leases import Leases
 
@@ -69,10 +70,20 @@ class Effect:
 class Effects:
     """Measures published versions in the background, one at a time, and writes down what came out."""
 
-    def __init__(self, engine: Scoring, leases: Leases, facts: Facts) -> None:
+    def __init__(
+        self, engine: Scoring, leases: Leases, facts: Facts, resolve: Callable[[Adapter], VersionRecord]
+    ) -> None:
+        """
+        Args:
+            engine: computes it.
+            leases: keep the adapter in memory meanwhile.
+            facts: where the outcome goes.
+            resolve: raises where the server cannot serve a version, or not any more; may block.
+        """
         self._engine = engine
         self._leases = leases
         self._facts = facts
+        self._resolve = resolve
         self._turn = asyncio.Lock()
         self._base: Sequence[float] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,17 +101,22 @@ class Effects:
 
     async def _measure(self, record: VersionRecord) -> None:
         try:
-            async with self._turn, self._leases.hold(record.canonical, record.digest):
-                base = self._base = self._base or await self._engine.prompt_logprobs(None, PROMPT)
-                adapted = await self._engine.prompt_logprobs(record.canonical, PROMPT)
-            effect = Effect.between(base, adapted, PROMPT)
+            async with self._turn:
+                effect = await self._effect(record)
             await asyncio.to_thread(self._facts.note_fact, record.digest, FACT, asdict(effect))
         except Exception as error:  # nobody waits for it, and serving does not need it
             log.warning("the effect of %s could not be measured: %s", record.canonical, error)
             return
-        if effect.max_logprob_change <= NEGLIGIBLE:
+        if not effect.max_logprob_change > NEGLIGIBLE:  # so that NaN is told too
             log.warning(
                 "%s changes no log-probability of a probe prompt by more than %g nats: does it do anything?",
                 record.canonical,
                 NEGLIGIBLE,
             )
+
+    async def _effect(self, record: VersionRecord) -> Effect:
+        """Raises for a version that cannot be served."""
+        await asyncio.to_thread(self._resolve, Adapter(record.name, record.number))
+        async with self._leases.hold(record.canonical, record.digest):
+            base = self._base = self._base or await self._engine.prompt_logprobs(None, PROMPT)
+            return Effect.between(base, await self._engine.prompt_logprobs(record.canonical, PROMPT), PROMPT)

@@ -8,6 +8,7 @@ is canonical, and the adapter is leased until the answer has been sent.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
@@ -17,7 +18,6 @@ from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
-from loraloom.server.conversion import Converter
 from loraloom.server.errors import EngineUnavailable, HeaderRefused, NotServed
 from loraloom.server.gate import body
 from loraloom.server.gate.effects import Effects
@@ -38,6 +38,8 @@ from loraloom.server.gate.paths import Kind, OpenPaths
 from loraloom.server.gate.running import Running
 from loraloom.server.gate.selection import Selector, rewritten
 from loraloom.server.gate.statuses import UNEXPECTED, send_error, status_of
+from loraloom.server.offline import Offline
+from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
 
 log = logging.getLogger("vllm.loraloom.gate")
@@ -81,7 +83,8 @@ class Gate:
     leases: Leases
     mixtures: Mixtures
     effects: Effects
-    converter: Converter
+    offline: Offline
+    scratch: Scratch
     paths: OpenPaths
     running: Running = field(default_factory=Running)
 
@@ -180,9 +183,11 @@ class Gate:
         choice = exchange.choice
         if choice is None or choice.content is None:
             return await onward(exchange)
-        if isinstance(choice.content, Recipe):
-            exchange = _telling(exchange, await self.mixtures.prepare(choice.content))
-        async with self.leases.hold(choice.model, choice.content):
+        async with AsyncExitStack() as held:
+            if isinstance(choice.content, Recipe):
+                outcome = await held.enter_async_context(self.mixtures.kept(choice.content))
+                exchange = _telling(exchange, outcome)
+            await held.enter_async_context(self.leases.hold(choice.model, choice.content))
             await onward(exchange)
 
 

@@ -93,6 +93,7 @@ class Leases:
         self._patience = patience
         self._places: OrderedDict[str, _Place] = OrderedDict()  # least recently used first
         self._pinned: frozenset[str] = frozenset()
+        self._retired: set[str] = set()
         self._door = asyncio.Lock()  # its queue is the order in which new adapters are let in
         self._freed = asyncio.Event()
 
@@ -163,8 +164,12 @@ class Leases:
         await place.ready
 
     async def retire(self, name: str) -> None:
-        """Free the engine's copies of a removed adapter and of its mixtures, now or when their last requests end."""
-        for other, place in [each for each in self._places.items() if _has(*each, name)]:
+        """Free the engine's copies of a removed adapter and of its mixtures, now or when their last requests end.
+
+        Requests for them that are on their way still come in, and are the last.
+        """
+        self._retired.add(name)
+        for other, place in [each for each in self._places.items() if _has(each[0], each[1].content, name)]:
             place.retired = True
             if place.idle:
                 await self._evict(other, place)
@@ -209,7 +214,7 @@ class Leases:
         return next(((other, self._places[other]) for other in names if self._places[other].idle), None)
 
     def _new_place(self, name: str, content: Content) -> _Place:
-        place = _Place(content)
+        place = _Place(content, retired=any(_has(name, content, removed) for removed in self._retired))
         place.ready = asyncio.ensure_future(self._bring(name, place))
         place.ready.add_done_callback(_mark_seen)
         return place
@@ -247,9 +252,9 @@ class Leases:
             self._freed.set()
 
 
-def _has(name: str, place: _Place, removed: str) -> bool:
-    """Whether a place is that of a removed adapter, or of a mixture with it."""
-    return name == removed or (isinstance(place.content, Recipe) and place.content.uses(removed))
+def _has(name: str, content: Content, removed: str) -> bool:
+    """Whether an adapter is the removed one, or a mixture with it."""
+    return name == removed or (isinstance(content, Recipe) and content.uses(removed))
 
 
 def _mark_seen(ready: asyncio.Task[Path]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loraloom.adapters.methods import EXACT, Method
-from loraloom.adapters.names import Mixture, Term, parse_adapter
+from loraloom.adapters.names import MAX_TERMS, Mixture, Term, parse_adapter
 from loraloom.server.errors import InvalidBody
 
 Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -16,8 +16,8 @@ class _MergedAdapters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ids: list[str] = Field(min_length=1)
-    weights: list[Weight] | None = None
+    ids: list[str] = Field(min_length=1, max_length=MAX_TERMS)
+    weights: list[Weight] | None = Field(None, max_length=MAX_TERMS)
     merge_strategy: Literal["linear", "ties", "dare_linear", "dare_ties"] | None = None
     density: Weight | None = None
     majority_sign_method: Literal["total", "frequency"] | None = None

@@ -4,33 +4,27 @@ import asyncio
 import os
 import shutil
 import threading
+import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
-from loraloom.adapters.errors import MixtureRankTooHigh
-from loraloom.adapters.mixtures.mix import Limit, Outcome, mix
+from loraloom.adapters.errors import InvalidMixture
+from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.normal import FILES
-from loraloom.adapters.store.disk import reporting
-from loraloom.server.errors import RankTooHigh
-from loraloom.server.scratch import Scratch
+from loraloom.server.errors import MixturesBusy
+from loraloom.server.gate.building import refusal
 
-_REMEMBERED = 256
+Build: TypeAlias = Callable[[Recipe, Path], Outcome]
+"""Writes a mixture to a folder that shows up when it is complete; see `Builder.build`."""
 
-
-class Blobs(Protocol):
-    """Where the ingredients' bytes come from; every call may block."""
-
-    def acquire(self, digest: str) -> Path:
-        """A directory with an adapter's verified normal form, kept until `release`."""
-
-    def release(self, digest: str) -> None:
-        """The directory is no longer needed."""
+_REMEMBERED = 1024
 
 
 @dataclass(eq=False)
@@ -56,50 +50,56 @@ class _Entry:
 class Mixtures:
     """A bounded cache of mixtures by their content. Thread-safe.
 
-    Each mixture is built once, however many ask for it at a time. One that is acquired stays where it is; only what is
-    acquired at one time, and the newest, may exceed the bound. Nothing is made durable.
+    Each mixture is built once, however many ask for it at a time. One that is acquired stays where it is, as do those
+    that the engine holds; only these and the newest may exceed the bound. Nothing is made durable.
     """
 
-    def __init__(self, scratch: Scratch, blobs: Blobs, limit: Limit, cache_bytes: int, threads: int = 1) -> None:
+    def __init__(self, folder: Path, build: Build, cache_bytes: int, patience: float, threads: int = 1) -> None:
         """
         Args:
-            scratch: where they are kept.
-            blobs: where the ingredients come from.
-            limit: of the rank, and whether larger ones are truncated.
+            folder: a folder of this process alone.
+            build: builds one.
             cache_bytes: how much is kept.
-            threads: how many mixtures are built at a time.
+            patience: seconds that a request may wait for its mixture.
+            threads: how many are built at a time.
         """
-        self._scratch = scratch
-        self._folder = scratch.folder
-        self._blobs = blobs
-        self._limit = limit
+        self._folder = folder
+        self._build = build
         self._cache_bytes = cache_bytes
+        self._patience = patience
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
-        self._refused: OrderedDict[str, str] = OrderedDict()  # and why
+        self._refused: OrderedDict[str, InvalidMixture] = OrderedDict()
+        self._forgotten: set[str] = set()
         self._mutex = threading.Lock()
-        self._threads = ThreadPoolExecutor(threads, "loraloom-mixtures", _compute_alone)
+        self._threads = ThreadPoolExecutor(threads, "loraloom-mixtures")
 
-    async def prepare(self, recipe: Recipe) -> Outcome:
-        """See that a mixture is there, without keeping it there.
+    @asynccontextmanager
+    async def kept(self, recipe: Recipe) -> AsyncIterator[Outcome]:
+        """A mixture that is there, and stays for the length of the block.
 
         Raises:
             RankTooHigh: its rank is over the limit.
             InvalidMixture: these adapters cannot be mixed in this way.
+            MixturesBusy: so many others are being built that it was not in time.
             DamagedBlob, StoreError: an ingredient cannot be read, or the mixture not be written.
         """
-        ready = self._ready(recipe.key)
-        if ready is not None:
-            return ready
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._touch, recipe)
+        outcome = self._join(recipe)
+        if outcome is None:
+            outcome = await self._built(recipe)
+        try:
+            yield outcome
+        finally:
+            self.release(recipe)
 
     def acquire(self, recipe: Recipe) -> Path:
-        """The directory of a mixture, which stays there until `release`; raises as `prepare` does."""
+        """The directory of a mixture, which stays there until `release`; blocks, and raises as `kept` does."""
         entry = self._enter(recipe)
         folder = self._folder / recipe.key
         try:
             with entry.building:
                 if entry.outcome is None or not _complete(folder):
-                    entry.outcome = self._build(recipe, folder)
+                    self._check_refused(recipe)
+                    entry.outcome = self._try(recipe, folder)
                     entry.size = sum(file.stat().st_size for file in folder.iterdir())
         except BaseException:
             self.release(recipe)
@@ -112,16 +112,19 @@ class Mixtures:
         with self._mutex:
             entry = self._entries[recipe.key]
             entry.users -= 1
-            if not entry.users and (entry.unwanted or entry.outcome is None):
-                self._drop(entry)
+            unused = not entry.users and (entry.unwanted or entry.outcome is None)
+            gone = [self._drop(entry)] if unused else []
+        _remove(gone)
 
     def forget(self, canonical: str) -> None:
-        """Remove every mixture that a version is in, those in use as soon as they are not."""
+        """Remove every mixture that a removed version is in, those in use as soon as they are not; now and later."""
         with self._mutex:
-            for entry in [each for each in self._entries.values() if each.recipe.uses(canonical)]:
+            self._forgotten.add(canonical)
+            affected = [each for each in self._entries.values() if each.recipe.uses(canonical)]
+            for entry in affected:
                 entry.unwanted = True
-                if not entry.users:
-                    self._drop(entry)
+            gone = [self._drop(entry) for entry in affected if not entry.users]
+        _remove(gone)
 
     @property
     def kept_bytes(self) -> int:
@@ -129,99 +132,96 @@ class Mixtures:
         with self._mutex:
             return sum(entry.size for entry in self._entries.values())
 
-    def _ready(self, key: str) -> Outcome | None:
+    def _join(self, recipe: Recipe) -> Outcome | None:
+        """One more user of a mixture that is there."""
         with self._mutex:
-            if reason := self._refused.get(key):
-                raise RankTooHigh(reason, param="model")
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
-            return entry.outcome if entry else None
+            entry = self._entries.get(recipe.key)
+            if entry is None or entry.outcome is None:
+                return None
+            entry.users += 1
+            self._entries.move_to_end(recipe.key)
+            return entry.outcome
 
-    def _touch(self, recipe: Recipe) -> Outcome:
-        self.acquire(recipe)
+    async def _built(self, recipe: Recipe) -> Outcome:
+        """As `_join`, after it was built. A client that leaves, or has waited enough, ends its own waiting only."""
+        self._check_refused(recipe)
+        job = self._threads.submit(self.acquire, recipe)
         try:
+            async with asyncio.timeout(self._patience):
+                await asyncio.shield(asyncio.wrap_future(job))
+        except BaseException as error:
+            if not job.cancel():
+                job.add_done_callback(partial(self._give_up, recipe))
+            if isinstance(error, TimeoutError):
+                raise MixturesBusy(
+                    f"the mixture was not built within {self._patience:g} s: try again later, or publish it with POST "
+                    "/v1/mixtures or `loraloom adapters mix`"
+                ) from None
+            raise
+        with self._mutex:
             outcome = self._entries[recipe.key].outcome
-        finally:
-            self.release(recipe)
         assert outcome is not None, "what is acquired is built"
         return outcome
 
+    def _give_up(self, recipe: Recipe, job: Future[Path]) -> None:
+        """Release what was acquired for somebody who is not there any more."""
+        if not job.cancelled() and job.exception() is None:
+            self.release(recipe)
+
     def _enter(self, recipe: Recipe) -> _Entry:
         with self._mutex:
-            entry = self._entries.setdefault(recipe.key, _Entry(recipe))
+            entry = self._entries.get(recipe.key)
+            if entry is None:
+                unwanted = any(map(recipe.uses, self._forgotten))
+                entry = self._entries[recipe.key] = _Entry(recipe, unwanted=unwanted)
             entry.users += 1
             self._entries.move_to_end(recipe.key)
             return entry
 
-    def _build(self, recipe: Recipe, folder: Path) -> Outcome:
-        new = folder.with_suffix(".new")
-        with reporting(f"the cache {self._folder}"), self._sources(recipe) as sources:
-            for left_over in (new, folder):
-                shutil.rmtree(left_over, ignore_errors=True)
-            new.mkdir(parents=True)
-            try:
-                outcome = mix(recipe.method, sources, new, limit=self._limit)
-                os.rename(new, folder)
-            except MixtureRankTooHigh as error:
-                raise self._refuse(recipe, error) from error
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
-        return outcome
+    def _try(self, recipe: Recipe, folder: Path) -> Outcome:
+        """Build it; that it cannot be built is remembered, since finding it out takes long."""
+        try:
+            return self._build(recipe, folder)
+        except InvalidMixture as error:
+            with self._mutex:
+                self._refused[recipe.key] = error
+                while len(self._refused) > _REMEMBERED:
+                    self._refused.popitem(last=False)
+            raise refusal(recipe, error) from error
 
-    @contextmanager
-    def _sources(self, recipe: Recipe) -> Iterator[list[tuple[float, Path]]]:
-        """The weight of each ingredient, and its directory."""
-        with ExitStack() as stack:
-            sources = []
-            for each in recipe.ingredients:
-                sources.append((each.weight, self._blobs.acquire(each.version.digest)))
-                stack.callback(self._blobs.release, each.version.digest)
-            yield sources
-
-    def _refuse(self, recipe: Recipe, error: MixtureRankTooHigh) -> RankTooHigh:
-        """The refusal in the server's words; finding it out takes long, so it is remembered."""
-        refusal = rank_refusal(recipe, error.rank, error.limit)
+    def _check_refused(self, recipe: Recipe) -> None:
         with self._mutex:
-            self._refused[recipe.key] = str(refusal)
-            while len(self._refused) > _REMEMBERED:
-                self._refused.popitem(last=False)
-        return refusal
+            error = self._refused.get(recipe.key)
+        if error is not None:
+            raise refusal(recipe, error)
 
     def _evict(self) -> None:
         """Remove what was used least recently and is not acquired, until the rest is within the bound."""
+        gone = []
         with self._mutex:
             surplus = sum(entry.size for entry in self._entries.values()) - self._cache_bytes
             for entry in [each for each in self._entries.values() if not each.users]:
                 if surplus <= 0:
-                    return
+                    break
                 surplus -= entry.size
-                self._drop(entry)
+                gone.append(self._drop(entry))
+        _remove(gone)
 
-    def _drop(self, entry: _Entry) -> None:
-        """Remove an entry that nobody uses; the caller holds the mutex."""
+    def _drop(self, entry: _Entry) -> Path:
+        """Forget an entry that nobody uses; the caller holds the mutex, and removes the returned folder without it."""
         del self._entries[entry.recipe.key]
-        shutil.rmtree(self._folder / entry.recipe.key, ignore_errors=True)
-
-
-def rank_refusal(recipe: Recipe, rank: int, limit: int) -> RankTooHigh:
-    """What a client is told of a mixture whose rank is over the server's limit."""
-    ranks = " + ".join(map(str, recipe.ranks))
-    return RankTooHigh(
-        f"the mixture has rank {rank} (its adapters: {ranks}); this server serves up to {limit}. Truncate it with the "
-        f"method svd(rank={limit}), as in svd(rank={limit}):{recipe.canonical.rpartition(':')[2][:200]}, or start the "
-        "server with a larger --max-lora-rank",
-        param="model",
-    )
+        folder, gone = self._folder / entry.recipe.key, self._folder / f"{uuid.uuid4().hex}.gone"
+        try:
+            os.rename(folder, gone)
+        except OSError:
+            return folder
+        return gone
 
 
 def _complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in FILES)
 
 
-def _compute_alone() -> None:
-    """Leave the other processors to the engine."""
-    import torch
-
-    with suppress(RuntimeError):
-        torch.set_num_threads(1)
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

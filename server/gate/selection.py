@@ -8,6 +8,7 @@ from loraloom.adapters.errors import InvalidMixture
 from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import Adapter, Mixture, Selection, parse, selection_from_json
+from loraloom.adapters.scanner import MAX_TEXT
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
@@ -113,7 +114,14 @@ class Selector:
         if recipe.single is not None:
             self._check_rank(recipe.single)
             return _of_version(recipe.single)
+        if len(recipe.canonical) > MAX_TEXT:
+            raise InvalidMixture(f"the mixture's name, with versions, has more than {MAX_TEXT} characters: mix fewer")
         return Choice(recipe.canonical, recipe)
+
+    def check_not_base(self, name: str) -> None:
+        """Refuse to publish under a name that selects the base model; raises `InvalidBody`."""
+        if name in self._base_names:
+            raise InvalidBody(f"{name!r} is a name of the base model here: choose another", param="name")
 
     def _version(self, adapter: Adapter) -> VersionRecord:
         record = self._store.resolve(adapter)

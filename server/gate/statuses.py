@@ -41,7 +41,7 @@ STATUSES: dict[type[Exception], Status] = {
     adapters.DamagedBlob: Status(500, "adapter_damaged"),
     adapters.StoreError: Status(503, "store_unavailable", retry_after=5),
     server.EngineUnavailable: Status(503, "engine_unavailable", retry_after=5),
-    server.ConversionFailed: Status(500, "conversion_failed"),
+    server.OfflineFailed: Status(500, "offline_failed"),
     server.PathClosed: Status(404, "path_closed"),
     server.MethodNotOpen: Status(405, "method_not_open"),
     server.HeaderRefused: Status(400, "header_refused"),
@@ -51,6 +51,8 @@ STATUSES: dict[type[Exception], Status] = {
     server.NotServed: Status(400, "not_available"),
     server.RankTooHigh: Status(400, "rank_too_high"),
     server.TooManyAdapters: Status(503, "too_many_adapters", retry_after=1),
+    server.MixturesBusy: Status(503, "mixtures_busy", retry_after=5),
+    server.OfflineBusy: Status(503, "offline_busy", retry_after=30),
     server.AdapterNotLoaded: Status(400, "adapter_not_loaded"),
 }
 UNEXPECTED = Status(500, "internal_error")

@@ -127,11 +127,8 @@ async def publish(request: Request, response: Response, gate: Gated) -> Version:
         published = await run_in_threadpool(_publish_source, await _publication(request), gate)
     else:
         raise WrongContentType(f"send multipart/form-data or application/json, not {media_type or 'without a type'!r}")
-    if published.created:
-        gate.effects.measure(published.version)
     response.status_code = 201 if published.created else 200
-    (version,) = await described([published.version], gate)
-    return version
+    return await announced(published, gate)
 
 
 @router.put("/{name:path}/tags/{tag}")
@@ -181,9 +178,9 @@ def publish_folder(gate: Gate, folder: Path, publication: Publication) -> Publis
     Raises:
         InvalidBody: the name is the served base model's own.
     """
-    if publication.name == gate.base.name:
-        raise InvalidBody(f"{publication.name!r} is the name of the base model here: choose another", param="name")
     name = check_name(publication.name)
+    gate.selector.check_not_base(name)
+    gate.store.check_free(name, publication.tag)
     with _as_plain_lora(gate, folder, publication) as (plain, facts):
         return gate.store.publish(
             folder,
@@ -210,8 +207,8 @@ def _as_plain_lora(gate: Gate, folder: Path, publication: Publication) -> Iterat
             f"{kind.name} must be converted to plain LoRA, which this server does not do (`convert_uploads`): use "
             "`loraloom adapters add`"
         )
-    with tempfile.TemporaryDirectory(prefix="loraloom-converted-") as out:
-        conversion = gate.converter.convert(folder, Path(out), publication.conversion)
+    with tempfile.TemporaryDirectory(dir=gate.scratch.folder) as out:
+        conversion = gate.offline.convert(folder, Path(out), publication.conversion)
         yield Path(out), {"conversion": conversion.as_json()}
 
 
@@ -253,10 +250,18 @@ def _publish_source(publication: _FromSource, gate: Gate) -> Published:
 
 
 async def _publish_upload(request: Request, gate: Gate) -> Published:
-    with tempfile.TemporaryDirectory(prefix="loraloom-upload-") as name:
+    with tempfile.TemporaryDirectory(dir=gate.scratch.folder) as name:
         folder = Path(name)
         publication = await receive_upload(request, folder, gate.settings.max_upload_bytes)
         return await run_in_threadpool(publish_folder, gate, folder, publication)
+
+
+async def announced(published: Published, gate: Gate) -> Version:
+    """What clients are told of a publication; what is new is measured soon."""
+    if published.created:
+        gate.effects.measure(published.version)
+    (version,) = await described([published.version], gate)
+    return version
 
 
 async def described(records: Iterable[VersionRecord], gate: Gate) -> list[Version]:

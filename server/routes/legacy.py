@@ -5,7 +5,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from loraloom.server.routes.adapters import publish_source, remove
+from loraloom.server.routes.adapters import announced, publish_source, remove
 from loraloom.server.routes.gated import Gated, GatedRoute
 from loraloom.server.routes.upload import Publication
 
@@ -30,8 +30,7 @@ async def load(request: Load, gate: Gated) -> PlainTextResponse:
     """Publish the adapter at a path; loading the same content again changes nothing."""
     publication = Publication(name=request.lora_name)
     published = await run_in_threadpool(publish_source, gate, request.lora_path, publication)
-    if published.created:
-        gate.effects.measure(published.version)
+    await announced(published, gate)
     return PlainTextResponse(f"Success: LoRA adapter '{request.lora_name}' added successfully.")
 
 

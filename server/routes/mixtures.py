@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field
 from loraloom.adapters.mixtures.mix import Limit, Outcome
 from loraloom.adapters.mixtures.publication import publish_mixture
 from loraloom.adapters.mixtures.recipe import Recipe
-from loraloom.adapters.names import Adapter, Mixture, Selection, Term, check_name, selection_from_json
+from loraloom.adapters.names import Selection, check_name, selection_from_json
 from loraloom.adapters.store.records import Published
 from loraloom.server.errors import InvalidBody
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.selection import METHODS
-from loraloom.server.routes.adapters import Version, described
+from loraloom.server.routes.adapters import Version, announced
 from loraloom.server.routes.gated import Gated, GatedRoute
 
 router = APIRouter(prefix="/v1/mixtures", route_class=GatedRoute, tags=["LoraLoom"])
@@ -59,50 +59,51 @@ class Built(BaseModel, frozen=True):
 @router.post("")
 async def build(wanted: Wanted, response: Response, gate: Gated) -> Built:
     """Build a mixture; 201 if that published a new version, 200 otherwise."""
-    recipe = await run_in_threadpool(_recipe, selection_from_json(wanted.adapter), gate)
-    if wanted.name is None:
-        return await _ahead(recipe, wanted, gate)
-    published, outcome = await run_in_threadpool(_publish, recipe, wanted.name, wanted, gate)
-    if published.created:
-        gate.effects.measure(published.version)
-    response.status_code = 201 if published.created else 200
-    (version,) = await described([published.version], gate)
-    return Built(model=published.version.canonical, rank=outcome.rank, error=outcome.error, version=version)
-
-
-def _recipe(selection: Selection, gate: Gate) -> Recipe:
+    selection = selection_from_json(wanted.adapter)
     if selection.alpha is not None:
         raise InvalidBody("a mixture has no proxy strength (~): give it where the mixture is used", param="adapter")
-    target = selection.target
-    mixture = Mixture((Term(1.0, target),)) if isinstance(target, Adapter) else target
-    recipe = gate.selector.recipe(mixture)
+    if wanted.name is None:
+        return await _ahead(selection, wanted, gate)
+    published, outcome = await run_in_threadpool(_publish, selection, wanted.name, wanted, gate)
+    response.status_code = 201 if published.created else 200
+    return Built(
+        model=published.version.canonical,
+        rank=outcome.rank,
+        error=outcome.error,
+        version=await announced(published, gate),
+    )
+
+
+async def _ahead(selection: Selection, wanted: Wanted, gate: Gate) -> Built:
+    """Build it in the cache of mixtures, and let the engine load it if there is a free place."""
+    method = selection.mixture.method.name
+    if method not in METHODS or wanted.tag is not None or wanted.rank is not None:
+        needing = "`tag` and `rank` are" if method in METHODS else f"the method {method} is"
+        raise InvalidBody(f"{needing} for mixtures that are published: give a `name`", param="name")
+    choice = await run_in_threadpool(gate.selector.settle, selection)
+    if not isinstance(choice.content, Recipe):
+        raise InvalidBody(f"this mixture is {choice.model!r}: there is nothing to build", param="adapter")
+    async with gate.mixtures.kept(choice.content) as outcome:
+        with contextlib.suppress(Exception):  # whoever asks for it is told why
+            await gate.leases.fill(choice.model, choice.content)
+    return Built(model=choice.model, rank=outcome.rank, error=outcome.error)
+
+
+def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate) -> tuple[Published, Outcome]:
+    gate.selector.check_not_base(check_name(name))
+    recipe = gate.selector.recipe(selection.mixture)
     if not recipe.ingredients:
         raise InvalidBody("all weights of this mixture are zero: it is the base model", param="adapter")
-    return recipe
-
-
-async def _ahead(recipe: Recipe, wanted: Wanted, gate: Gate) -> Built:
-    """Build it in the cache of mixtures, and let the engine load it if there is a free place."""
-    if recipe.method.name not in METHODS or wanted.tag is not None or wanted.rank is not None:
-        needing = "`tag` and `rank`" if recipe.method.name in METHODS else f"the method {recipe.method.name}"
-        raise InvalidBody(f"{needing} are for mixtures that are published: give a `name`", param="name")
-    outcome = await gate.mixtures.prepare(recipe)
-    with contextlib.suppress(Exception):  # whoever asks for it is told why
-        await gate.leases.fill(recipe.canonical, recipe)
-    return Built(model=recipe.canonical, rank=outcome.rank, error=outcome.error)
-
-
-def _publish(recipe: Recipe, name: str, wanted: Wanted, gate: Gate) -> tuple[Published, Outcome]:
-    if name == gate.base.name:
-        raise InvalidBody(f"{name!r} is the name of the base model here: choose another", param="name")
     return publish_mixture(
         gate.store,
         recipe,
-        check_name(name),
+        name,
+        compute=gate.offline.mix,
         limit=None if wanted.rank is None else Limit(wanted.rank, truncate=True),
         tag=wanted.tag,
         base=gate.base.fingerprint,
         base_name=gate.base.name,
         allow_noop=wanted.allow_noop,
         by="server",
+        scratch=gate.scratch.folder,
     )

@@ -86,7 +86,7 @@ def run(folder: Path, full: bool) -> Outcome:
             store.publish(adapter.folder, adapter.name, base=base, base_name=BASE)
         server = stack.enter_context(started(_start(model, store, Path(scratch, "cache")), Path(scratch)))
         server.wait_until_ready()
-        first, tasks, many = asyncio.run(_measured(server, size, Path(scratch, "cache", "mixtures")))
+        first, tasks, many = asyncio.run(_measured(server, size, Path(scratch, "cache", "scratch")))
     return _outcome(size, first, tasks, many)
 
 

@@ -191,7 +191,7 @@ def test_forty_mixtures_over_a_cache_of_ten(server: Server, merged: Merged) -> N
     """Evicted ones are built again and answer as before; the folder never holds more than it may."""
     mixtures = [f"{0.3 + number / 64}*date+{0.9 - number / 64}*words" for number in range(40)]
     prompt = DEMO["date"].examples[1][0]
-    folder = server.log.parent / "cache" / "mixtures"
+    folder = server.log.parent / "cache" / "scratch"
 
     async def round_of(order: Sequence[str]) -> dict[str, Answer]:
         found = {}

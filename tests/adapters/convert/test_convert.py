@@ -9,6 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
@@ -38,6 +39,13 @@ EXACT: list[tuple[str, Any, dict[str, Any], int]] = [
     ("MiSS", peft.MissConfig, {"r": 4}, 4),
     ("DeLoRA", peft.DeloraConfig, {"r": 4}, 4),
     ("VB-LoRA", peft.VBLoRAConfig, {"r": 3, "vector_length": 8, "num_vectors": 16, "topk": 2}, 3),
+    ("GraLoRA", peft.GraloraConfig, {"r": 4, "gralora_k": 2}, 8),
+    ("PVeRA", PEFT_TYPE_TO_CONFIG_MAPPING["PVERA"], {"r": 4}, 4),
+    ("PSOFT", PEFT_TYPE_TO_CONFIG_MAPPING["PSOFT"], {"r": 4}, 4),
+    ("DEFT", PEFT_TYPE_TO_CONFIG_MAPPING["DEFT"], {}, 8),
+    ("AdaMSS", PEFT_TYPE_TO_CONFIG_MAPPING["ADAMSS"], {}, 5),
+    ("TinyLoRA", PEFT_TYPE_TO_CONFIG_MAPPING["TINYLORA"], {}, 2),
+    ("Uni-LoRA", PEFT_TYPE_TO_CONFIG_MAPPING["UNILORA"], {}, 4),
 ]
 APPROXIMATE: list[tuple[str, Any, dict[str, Any]]] = [
     ("DoRA", peft.LoraConfig, {"r": 4, "use_dora": True}),
@@ -53,7 +61,21 @@ APPROXIMATE: list[tuple[str, Any, dict[str, Any]]] = [
     ("SHiRA", peft.ShiraConfig, {"r": 2}),
     ("RoAd", peft.RoadConfig, {"group_size": 16}),
     ("WaveFT", peft.WaveFTConfig, {"n_frequency": 64}),
+    ("FRoD", PEFT_TYPE_TO_CONFIG_MAPPING["FROD"], {}),
+    ("OSF", PEFT_TYPE_TO_CONFIG_MAPPING["OSF"], {}),
+    ("PEANuT", PEFT_TYPE_TO_CONFIG_MAPPING["PEANUT"], {}),
+    ("SuperTuning", PEFT_TYPE_TO_CONFIG_MAPPING["SUPERTUNING"], {}),
 ]
+
+
+@pytest.fixture
+def narrow_base(tiny_base: Path, tmp_path: Path) -> Path:
+    """The tiny base in bfloat16."""
+    folder = tmp_path / "narrow"
+    AutoModelForCausalLM.from_pretrained(tiny_base).to(torch.bfloat16).save_pretrained(folder)
+    for file in tiny_base.glob("tokenizer*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
 
 
 @pytest.mark.parametrize(("name", "config", "fields", "rank"), EXACT, ids=[case[0] for case in EXACT])
@@ -126,9 +148,13 @@ def test_without_options_ranks_are_capped(make_kind: MakeKind, tiny_base: Path, 
     assert convert(folder, out, tiny_base, Options(max_rank=5, max_kl=1e9)).rank == 5
 
 
-def test_what_peft_says_of_a_rank_pattern_is_kept(make_kind: MakeKind, tiny_base: Path, out: Path) -> None:
+@pytest.mark.parametrize("narrow", [False, True])
+def test_ranks_that_adalora_gave_up_are_gone(
+    make_kind: MakeKind, tiny_base: Path, narrow_base: Path, out: Path, narrow: bool
+) -> None:
+    model = narrow_base if narrow else tiny_base
     fields = {"init_r": 6, "target_r": 4, "lora_alpha": 8, "total_step": 10}
-    folder = make_kind(peft.AdaLoraConfig, **fields)
+    folder = make_kind(peft.AdaLoraConfig, model=model, **fields)
     config = json.loads((folder / "adapter_config.json").read_text())
     tensors = load_file(folder / "adapter_model.safetensors")
     kept = {}
@@ -141,22 +167,30 @@ def test_what_peft_says_of_a_rank_pattern_is_kept(make_kind: MakeKind, tiny_base
         f"{layer}.lora_E": [i in (0, 2, 3) or "q_proj" not in layer for i in range(6)] for layer in layers
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    conversion = convert(folder, out, tiny_base)
-    torch.testing.assert_close(logits(tiny_base, out), logits(tiny_base, folder), **NEAR)
+    conversion = convert(folder, out, model)
+    torch.testing.assert_close(logits(model, out), logits(model, folder), **NEAR)
     ranks = {path.rpartition(".")[2]: module.rank for path, module in read_manifest(out).modules.items()}
     assert (conversion.rank, ranks["q_proj"], ranks["v_proj"]) == (6, 3, 6)
 
 
-@pytest.mark.parametrize("config", [peft.LoHaConfig, peft.VeraConfig])
-def test_a_bfloat16_base_loses_nothing(
-    make_kind: MakeKind, tiny_base: Path, tmp_path: Path, out: Path, config: Any
+@pytest.mark.parametrize(("name", "config", "fields", "rank"), EXACT, ids=[case[0] for case in EXACT])
+def test_exact_kinds_lose_nothing_on_a_bfloat16_base(
+    make_kind: MakeKind, narrow_base: Path, out: Path, name: str, config: Any, fields: dict[str, Any], rank: int
 ) -> None:
-    narrow = _saved(tiny_base, tmp_path / "narrow", torch.bfloat16)
-    folder = make_kind(config, model=narrow, r=3)
-    conversion = convert(folder, out, narrow)
-    torch.testing.assert_close(logits(narrow, out), logits(narrow, folder), **NEAR)
+    folder = make_kind(config, model=narrow_base, **fields)
+    conversion = convert(folder, out, narrow_base)
+    torch.testing.assert_close(logits(narrow_base, out), logits(narrow_base, folder), **NEAR)
     assert conversion.kl is not None
     assert conversion.kl < 1e-8
+
+
+@pytest.mark.parametrize(("name", "config", "fields"), APPROXIMATE, ids=[case[0] for case in APPROXIMATE])
+def test_approximate_kinds_lose_no_more_on_a_bfloat16_base(
+    make_kind: MakeKind, narrow_base: Path, out: Path, name: str, config: Any, fields: dict[str, Any]
+) -> None:
+    folder = make_kind(config, model=narrow_base, **fields)
+    convert(folder, out, narrow_base, Options(rank=32))
+    torch.testing.assert_close(logits(narrow_base, out), logits(narrow_base, folder), **NEAR)
 
 
 def test_transposed_weights_are_turned(make_kind: MakeKind, tiny_base: Path, tmp_path: Path, out: Path) -> None:
@@ -274,13 +308,6 @@ def test_a_base_that_is_not_there_is_told(make_kind: MakeKind, tmp_path: Path, o
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidBase, match="empty"):
         convert(make_kind(peft.VeraConfig, r=2), out, tmp_path / "empty")
-
-
-def _saved(model: Path, folder: Path, dtype: torch.dtype) -> Path:
-    AutoModelForCausalLM.from_pretrained(model).to(dtype).save_pretrained(folder)
-    for file in model.glob("tokenizer*"):
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
 
 
 def _fine_tuned(base: Path, folder: Path, rank: int) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from loraloom.adapters.errors import InvalidMixture, MixtureRankTooHigh
+from loraloom.adapters.errors import DamagedBlob, InvalidMixture, MixtureRankTooHigh
 from loraloom.adapters.manifest import read_manifest
 from loraloom.adapters.methods import EXACT, Method
 from loraloom.adapters.mixtures.mix import Limit, mix
@@ -14,6 +14,7 @@ from loraloom.adapters.names import parse_method
 from loraloom.adapters.normal import FILES, normalise
 from loraloom.adapters.weights import read_factors
 from tests.adapters.conftest import MakeAdapter
+from tests.adapters.small_adapters import small_adapter
 
 Dense = dict[str, torch.Tensor]
 
@@ -162,3 +163,18 @@ def test_lorahub_needs_equal_ranks(sources: list[Path], out: Path) -> None:
     with pytest.raises(InvalidMixture, match="ranks"):
         mix(Method("lorahub"), pairs([1, 1, 1], sources), out)
     assert list(out.iterdir()) == []
+
+
+def test_adapters_of_different_bases(sources: list[Path], out: Path, tmp_path: Path) -> None:
+    foreign = normal_form(small_adapter(tmp_path / "small"), tmp_path / "foreign")
+    with pytest.raises(
+        InvalidMixture, match=r"q_proj has different shapes .*\(8, 8\) and \(32, 32\): only adapters of one"
+    ):
+        mix(EXACT, [(1.0, sources[0]), (1.0, foreign)], out)
+
+
+def test_a_damaged_source(sources: list[Path], out: Path) -> None:
+    weights = sources[0] / FILES[1]
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(DamagedBlob, match="truncated"):
+        mix(EXACT, pairs([1, 1], sources[:2]), out)

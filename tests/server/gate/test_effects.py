@@ -7,7 +7,7 @@ import pytest
 from loraloom.adapters.store import Store
 from loraloom.server.gate.effects import FACT, PROMPT, Effect, Effects
 from loraloom.server.gate.gate import Gate
-from tests.server.conftest import Publish
+from tests.server.conftest import MAX_RANK, Publish
 from tests.server.fakes import FakeEngine
 
 
@@ -76,3 +76,14 @@ async def test_many_publications_take_one_place_at_a_time(
         await effects.idle()
         assert "held@1" in engine.held
     assert len(engine.loads) == 9
+
+
+async def test_what_cannot_be_served_is_not_loaded(
+    effects: Effects, store: Store, publish: Publish, engine: FakeEngine
+) -> None:
+    large, removed = publish("large", rank=MAX_RANK + 1), publish("removed")
+    store.remove("removed")
+    for record in (large, removed):
+        effects.measure(record)
+    await effects.idle()
+    assert engine.loads == []

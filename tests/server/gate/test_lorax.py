@@ -31,6 +31,8 @@ def test_what_it_asks_for(field: dict[str, Any], mixture: str) -> None:
         ({}, "merged_adapters.ids: "),
         ({"ids": []}, "merged_adapters.ids: "),
         ({"ids": "a"}, "merged_adapters.ids: "),
+        ({"ids": ["a"] * 2049}, "merged_adapters.ids: .*at most 2048"),
+        ({"ids": ["a"], "weights": [1] * 2049}, "merged_adapters.weights: .*at most 2048"),
         ({"ids": ["a", 1]}, r"merged_adapters.ids.1: "),
         ({"ids": ["a"], "weights": ["0.5"]}, r"merged_adapters.weights.0: "),
         ({"ids": ["a"], "weights": [True]}, r"merged_adapters.weights.0: "),

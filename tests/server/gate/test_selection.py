@@ -183,6 +183,24 @@ async def test_too_many_terms_are_refused_before_they_are_looked_up(selector: Se
         await selector.choose({"model": "+".join(["unknown"] * 5)})
 
 
+async def test_a_flood_of_terms_is_not_even_read(selector: Selector) -> None:
+    with pytest.raises(InvalidName, match="at most 2048 terms, and not 100000"):
+        await selector.choose({"adapter": {"mix": dict.fromkeys(map(str, range(100_000)), "no number")}})
+
+
+async def test_a_name_that_would_be_too_long_to_be_asked_for_again(
+    store: Store, served_base: ServedBase, publish: Publish
+) -> None:
+    names = [f"{'x' * 60}{number:02}" for number in range(62)]
+    for name in names:
+        publish(name, seed=1)
+    asked = "+".join(names)
+    assert len(asked) <= 4096
+    selector = Selector(store, [BASE], served_base, Limit(MAX_RANK), max_mixture_terms=100)
+    with pytest.raises(InvalidMixture, match="more than 4096 characters"):
+        await selector.choose({"model": asked})
+
+
 @pytest.mark.usefixtures("mixable")
 async def test_an_unknown_term(selector: Selector) -> None:
     with pytest.raises(AdapterNotFound, match="there is no adapter 'unknown'"):

@@ -1,0 +1,183 @@
+"""Work on adapters that takes long and much memory, in a process of its own: the server goes on beside it.
+
+There is one such process at a time. If its memory does not suffice it is the first that the kernel ends; where a
+control group is ended as a whole, as Kubernetes does, the check before it starts must do.
+"""
+
+import argparse
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from loraloom.adapters.convert.options import Conversion, Options
+from loraloom.adapters.errors import (
+    AdapterError,
+    BaseMismatch,
+    DamagedBlob,
+    InvalidAdapter,
+    InvalidBase,
+    InvalidMixture,
+    UnsupportedAdapter,
+)
+from loraloom.adapters.methods import Method
+from loraloom.adapters.mixtures.mix import Limit, Outcome, mix
+from loraloom.adapters.names import parse_method
+from loraloom.server.errors import OfflineBusy, OfflineFailed
+from loraloom.server.footprint import read_footprint
+from loraloom.server.machine.memory import read_memory
+
+log = logging.getLogger("vllm.loraloom.offline")
+
+TOLD = (BaseMismatch, UnsupportedAdapter, InvalidAdapter, InvalidBase, InvalidMixture)
+"""What is told from one process to the other, the most special first."""
+PATIENCE = 3600.0
+"""Seconds that one piece of work may take."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Offline:
+    """Does one piece of work at a time; every call blocks until its own is done.
+
+    Raises, in all methods:
+        OfflineBusy: another one is being done, or there is not enough memory for it now.
+        OfflineFailed: the process died.
+    """
+
+    def __init__(self, base: str, scratch: Path) -> None:
+        """
+        Args:
+            base: the model that the adapters are of: a folder, or an id of the Hugging Face Hub.
+            scratch: a folder for what the process needs for a while.
+        """
+        self._base = base
+        self._scratch = scratch
+        self._turn = threading.Lock()
+
+    def convert(self, folder: Path, out: Path, options: Options) -> Conversion:
+        """Write the adapter in `folder` as plain LoRA to the empty folder `out`.
+
+        Raises:
+            InvalidAdapter, UnsupportedAdapter, BaseMismatch, InvalidBase: as `adapters.convert.convert` does.
+        """
+        self._check_memory()
+        wanted = {"folder": str(folder), "out": str(out), "base": self._base, "options": asdict(options)}
+        return Conversion(**self._done("convert", wanted))
+
+    def mix(self, method: Method, sources: Sequence[tuple[float, Path]], out: Path, limit: Limit | None) -> Outcome:
+        """Write the mixture of adapters to the empty folder `out`, of its true rank.
+
+        Raises:
+            InvalidMixture: as `adapters.mixtures.mix` does.
+        """
+        wanted = {
+            "method": str(method),
+            "sources": [(weight, str(folder)) for weight, folder in sources],
+            "out": str(out),
+            "limit": limit and asdict(limit),
+        }
+        return Outcome(**self._done("mix", wanted))
+
+    def _check_memory(self) -> None:
+        """The base is loaded once more, and as much again is taken by what is computed."""
+        footprint, available = read_footprint(Path(self._base)), read_memory().available
+        if footprint is not None and available < 1.5 * footprint.weights:
+            raise OfflineBusy(
+                f"the conversion needs about {1.5 * footprint.weights / 2**30:.1f} GiB of main memory, and "
+                f"{available / 2**30:.1f} GiB are free: try again later, or use `loraloom adapters add` elsewhere"
+            )
+
+    def _done(self, job: str, wanted: Mapping[str, object]) -> dict[str, Any]:
+        if not self._turn.acquire(blocking=False):
+            raise OfflineBusy("another adapter is being converted or mixed: try again when that is done")
+        try:
+            return _told(self._run([sys.executable, "-m", "loraloom.server.offline", job, json.dumps(wanted)]))
+        finally:
+            self._turn.release()
+
+    def _run(self, command: Sequence[str]) -> str:
+        environment = {**os.environ, "TMPDIR": str(self._scratch)}
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OfflineFailed(f"it was not done within {PATIENCE:.0f} s: {_ELSEWHERE}") from error
+        if done.returncode == -signal.SIGKILL:
+            raise OfflineFailed(f"the process was ended, probably for lack of main memory: {_ELSEWHERE}")
+        if done.returncode:
+            log.error("%s failed with status %d:\n%s", command[3], done.returncode, done.stderr[-4000:])
+            raise OfflineFailed(f"the process failed; the server's log has the reason. If it persists, {_ELSEWHERE}")
+        return done.stdout
+
+
+_ELSEWHERE = "do it on another machine, with `loraloom adapters add` or `loraloom adapters mix`"
+
+
+def _told(printed: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    if "refused" in result:
+        kind = next(kind for kind in TOLD if kind.__name__ == result["refused"])
+        raise kind(result["message"])
+    return result
+
+
+def _convert(wanted: Mapping[str, Any]) -> dict[str, object]:
+    from loraloom.adapters.convert.convert import convert
+
+    options = Options(**{**wanted["options"], "probe": None})
+    return convert(Path(wanted["folder"]), Path(wanted["out"]), wanted["base"], options).as_json()
+
+
+def _mix(wanted: Mapping[str, Any]) -> dict[str, object]:
+    sources = [(weight, Path(folder)) for weight, folder in wanted["sources"]]
+    limit = wanted["limit"] and Limit(**wanted["limit"])
+    return asdict(mix(parse_method(wanted["method"]), sources, Path(wanted["out"]), limit=limit, compact=True))
+
+
+_JOBS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, object]]] = {"convert": _convert, "mix": _mix}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """In the process of its own: do it, and print a line of JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job", choices=_JOBS)
+    parser.add_argument("wanted", type=json.loads)
+    given = parser.parse_args(arguments)
+    _stand_aside()
+    try:
+        result = _JOBS[given.job](given.wanted)
+    except TOLD as error:
+        result = {"refused": _kind_of(error), "message": str(error)}
+    except DamagedBlob as error:
+        result = {"refused": InvalidAdapter.__name__, "message": str(error)}
+    print(json.dumps(result))
+
+
+def _kind_of(error: AdapterError) -> str:
+    return next(kind.__name__ for kind in TOLD if isinstance(error, kind))
+
+
+def _stand_aside() -> None:
+    """Leave processors and memory to the engine, and end with the server."""
+    import torch
+
+    os.nice(10)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
+    if sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
