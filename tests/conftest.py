@@ -6,6 +6,8 @@ import pytest
 
 from loraloom.demo.model import prepare
 
+pytest_plugins = ("tests.tiny_models",)
+
 
 @pytest.fixture(scope="session")
 def demo_model() -> Path:

@@ -73,7 +73,7 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
         about = Parser().parsestr(archive.read(name).decode())
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
     assert (about["name"], about["license-expression"]) == ("loraloom", "Apache-2.0")
-    assert set(about.get_all("provides-extra", [])) == {"cpu", "cuda", "demo", "dev", "s3"}
+    assert set(about.get_all("provides-extra", [])) == {"convert", "cpu", "cuda", "demo", "dev", "s3"}
     needs = about.get_all("requires-dist", [])
     assert any(need.startswith("vllm<0.34,>=0.26") and "cuda" in need for need in needs)
     assert {need for need in needs if "extra ==" not in need} == set(PROJECT["project"]["dependencies"])

@@ -41,7 +41,9 @@ def load_model(model: str | Path, dtype: str = "auto") -> "PreTrainedModel":
 
 def _check_packages() -> None:
     if absent := [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]:
-        raise UnsupportedAdapter(f"converting it needs packages that are not installed: pip install {' '.join(absent)}")
+        raise UnsupportedAdapter(
+            f"converting it needs {' and '.join(absent)}, which is not installed: pip install 'loraloom[convert]'"
+        )
 
 
 def load_tokenizer(model: str | Path) -> "PreTrainedTokenizerBase":

@@ -10,7 +10,7 @@ from loraloom.adapters.arithmetic.factors import Factors
 from loraloom.adapters.errors import InvalidAdapter
 from loraloom.adapters.normal import FILES, normalise
 from loraloom.adapters.weights import read_factors, write_factors
-from tests.adapters.conftest import MakeAdapter
+from tests.tiny_models import MakeAdapter
 
 
 def normal_form(make_adapter: MakeAdapter, folder: Path, **fields: object) -> Path:

@@ -14,7 +14,7 @@ from loraloom.adapters.names import parse_method
 from loraloom.adapters.normal import normalise
 from loraloom.server.errors import OfflineBusy, OfflineFailed
 from loraloom.server.offline import Offline
-from tests.adapters.conftest import MakeAdapter, biased_base, make_adapter, tiny_base  # noqa: F401 (fixtures)
+from tests.tiny_models import MakeAdapter
 
 
 @pytest.fixture
@@ -22,9 +22,6 @@ def out(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir()
     return folder
-
-
-# ruff: noqa: F811 (fixtures are arguments of the same name)
 
 
 def test_an_adapter_of_another_kind_becomes_plain_lora(

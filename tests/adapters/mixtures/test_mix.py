@@ -13,8 +13,8 @@ from loraloom.adapters.mixtures.mix import Limit, mix
 from loraloom.adapters.names import parse_method
 from loraloom.adapters.normal import FILES, normalise
 from loraloom.adapters.weights import read_factors
-from tests.adapters.conftest import MakeAdapter
 from tests.adapters.small_adapters import small_adapter
+from tests.tiny_models import MakeAdapter
 
 Dense = dict[str, torch.Tensor]
 

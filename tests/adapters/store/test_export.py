@@ -14,8 +14,8 @@ from loraloom.adapters.names import Adapter
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.export import export
 from loraloom.adapters.store.records import VersionRecord
-from tests.adapters.conftest import MakeAdapter
 from tests.adapters.small_adapters import small_adapter
+from tests.tiny_models import MakeAdapter
 
 MIXED_RANKS: dict[str, Any] = {
     "r": 4,

@@ -12,11 +12,8 @@ import pytest
 
 from loraloom.adapters.names import Adapter
 from loraloom.adapters.store import Store
-from tests.adapters.conftest import tiny_base
 from tests.adapters.small_adapters import small_adapter
 from tests.server.cli.conftest import Loraloom
-
-__all__ = ["tiny_base"]
 
 
 @pytest.fixture
