@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY, Gauge
 from starlette.datastructures import State
 
 from loraloom.server.errors import AdapterNotLoaded, EngineUnavailable
@@ -18,7 +19,13 @@ with warnings.catch_warnings():
     from vllm.entrypoints.openai.models.protocol import BaseModelPath
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 
-    from loraloom.server.engine import VllmEngine, adapter_limits, put_first, served_names
+    from loraloom.server.engine import (
+        VllmEngine,
+        adapter_limits,
+        forget_adapters_in_metrics,
+        put_first,
+        served_names,
+    )
 
 
 class Worker:
@@ -291,3 +298,19 @@ def test_vllms_arguments_are_parsed_as_its_own_server_does() -> None:
         warnings.simplefilter("ignore")
         args = _parse(["--model", "org/model", "--enable-lora", "--served-model-name", "a", "--port", "8123"])
     assert (args.model, args.served_model_name, args.port, args.enable_lora) == ("org/model", ["a"], 8123, True)
+
+
+def test_the_metrics_do_not_remember_every_mixture() -> None:
+    name = "vllm:lora_requests_info"
+    registered = REGISTRY._names_to_collectors.get(name)
+    gauge = registered or Gauge(name, "as vLLM registers it", ["running_lora_adapters"])
+    assert isinstance(gauge, Gauge)
+    try:
+        for number in range(100):
+            gauge.labels(*[f"{number}*a@1"] * len(gauge._labelnames)).set(1)
+        assert len(list(gauge.collect())[0].samples) >= 100
+        forget_adapters_in_metrics()
+        assert list(gauge.collect())[0].samples == []
+    finally:
+        if registered is None:
+            REGISTRY.unregister(gauge)
