@@ -204,7 +204,7 @@ def calls(url: str, row: Row) -> str:
       model="{row.model}@1", temperature=0, messages=[{{"role": "user", "content": {row.prompt!r}}}])
   print(reply.choices[0].message.content)
 
-  curl {url}/v1/models        # every adapter that `model` may name
+  curl {url}/v1/models        # every adapter that `model` may name; 0.7*name+0.7*units mixes two
   Ctrl-C ends the server."""
 
 

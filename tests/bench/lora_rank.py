@@ -93,4 +93,4 @@ def _row(part: str, small: Estimate, large: Estimate, ratio: Estimate) -> tuple[
     return (part, *times, f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]")
 
 
-BENCHMARK = Benchmark("lora_rank", "a small adapter on a server that takes large ones", run)
+BENCHMARK = Benchmark("lora_rank", "a small adapter on a server that takes large ones", run, by_default=False)

@@ -255,4 +255,4 @@ def _row(about: str, found: Measured) -> tuple[str, ...]:
     return (about, ours, theirs, ratio, f"{found.error:.3g}", their_error, f"{found.least:.3g}")
 
 
-BENCHMARK = Benchmark("mixing", "mixing adapters, beside peft: time and error", run)
+BENCHMARK = Benchmark("mixing", "mixing adapters, beside peft: time and error", run, by_default=False)
