@@ -23,7 +23,7 @@ class Reference:
 
     tokens: tuple[int, ...]
     margins: tuple[float, ...]
-    logprobs: tuple[float, ...]
+    logprobs: tuple[float, ...] = ()
 
 
 class Transformers:
