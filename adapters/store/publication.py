@@ -44,7 +44,7 @@ def publish(given: Publication, objects: Objects, registry: Registry) -> Publish
     registry.prepare()
     with objects.staged() as stage:
         original = _copy(given.folder, stage, "original")
-        plain = _copy(given.plain, stage, "plain") if given.plain else original
+        plain = original if given.plain in (None, given.folder) else _copy(given.plain, stage, "plain")
         normal_form = stage.subfolder("normal")
         normal = normalise(plain, normal_form, allow_noop=given.allow_noop)
         if given.base is not None:

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
 
 from loraloom.adapters.convert.kinds import kind_of
+from loraloom.adapters.convert.options import Options
 from loraloom.adapters.names import check_name
 from loraloom.adapters.sources import fetched
 from loraloom.adapters.store.facts import Fact
@@ -200,6 +201,10 @@ def _as_plain_lora(gate: Gate, folder: Path, publication: Publication) -> Iterat
     """The adapter as plain LoRA, for the time of the block, and what was measured of its conversion."""
     kind = kind_of(folder)
     if kind.treatment == "plain":
+        if publication.conversion != Options():
+            raise InvalidBody(
+                "it is plain LoRA and stored as it is: leave out `rank`, `energy` and `max_kl`, meant for other kinds"
+            )
         yield folder, {}
         return
     if not gate.settings.convert_uploads:

@@ -366,3 +366,12 @@ async def test_options_of_a_conversion_that_do_not_fit(
         reply = await upload(client, parts(configured(use_dora=True)(files)), **{field: value})
     assert reply.status_code == 400
     assert field in error_of(reply)["message"] or "KL" in error_of(reply)["message"]
+
+
+async def test_options_of_a_conversion_where_nothing_is_converted(
+    client: httpx.AsyncClient, store: Store, files: Files
+) -> None:
+    with unchanged(store):
+        reply = await upload(client, parts(files), rank="1")
+    assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_body")
+    assert "plain LoRA" in error_of(reply)["message"]
