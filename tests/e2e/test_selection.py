@@ -63,7 +63,7 @@ def test_without_a_selection_the_base_answers(server: Server) -> None:
         ("sql\0", 400, "invalid_model", "position"),
         ("a@b@c", 400, "invalid_model", "position"),
         ("a" * 5000, 400, "invalid_model", "position"),
-        (f"0.5*{FIRST.name}+0.5*{SECOND.name}", 400, "not_available", "not available"),
+        (f"0.5*{FIRST.name}+0.5*nothing-of-that-name", 404, "model_not_found", "nothing-of-that-name"),
         (f"{FIRST.name}~0.5", 400, "not_available", "not available"),
         (7, 400, "invalid_body", "string"),
     ],
