@@ -45,6 +45,8 @@ PLUGIN_GROUPS = (
 )
 OURS = ("loraloom", "loraloom_routes")
 
+USUAL_RANK = 16
+"""What an adapter that is added later should find room for."""
 MIXED, MIXED_RANK = 4, 64
 """Unless the user says otherwise, there is room for mixtures of so many of the largest adapters, up to this rank."""
 
@@ -128,10 +130,11 @@ def _refuse_owned(extra: Sequence[str]) -> None:
 
 
 def _rank_for(settings: Settings) -> int:
-    """The smallest rank that vLLM accepts and that fits mixtures of four adapters, as far as 64; and every adapter."""
+    """The smallest rank that vLLM accepts and that fits every adapter, mixtures of a few as far as 64, and 16."""
     store = open_store(settings)
-    largest = max((record.rank for name in store.names() for record in store.versions(name)), default=16)
-    wanted = max(largest, min(MIXED * largest, MIXED_RANK))
+    ranks = [record.rank for name in store.names() for record in store.versions(name)]
+    largest = max(ranks, default=USUAL_RANK)
+    wanted = max(largest, min(MIXED * largest, MIXED_RANK), USUAL_RANK)
     return next((rank for rank in RANKS if rank >= wanted), RANKS[-1])
 
 

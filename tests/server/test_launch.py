@@ -90,7 +90,7 @@ def test_flags_that_only_begin_alike_pass(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "chosen"), [((), "64"), ((1,), "8"), ((4, 8), "32"), ((8, 17), "64"), ((65,), "128"), ((600,), "512")]
+    ("ranks", "chosen"), [((), "64"), ((1,), "16"), ((4, 8), "32"), ((8, 17), "64"), ((65,), "128"), ((600,), "512")]
 )
 def test_the_rank_leaves_room_for_mixtures(
     settings: Settings, publish: Publish, ranks: tuple[int, ...], chosen: str
