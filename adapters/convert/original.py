@@ -106,8 +106,10 @@ def _explained() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (InvalidAdapter, ImportError):
+    except InvalidAdapter:
         raise
+    except ImportError as error:  # some kinds need packages that peft does not bring
+        raise UnsupportedAdapter(f"peft cannot load it without another package: {error}") from error
     except RuntimeError as error:  # load_state_dict: sizes
         raise BaseMismatch(
             f"peft cannot put it on this base: {error}. Name the base model that the adapter was trained on"

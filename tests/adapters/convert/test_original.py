@@ -1,12 +1,14 @@
 """What peft would pass over in silence is refused, and updates are those of merging."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
 import torch
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 
 from loraloom.adapters.convert.models import load_model
@@ -117,3 +119,13 @@ def test_embeddings_are_refused(make_kind: MakeKind, tiny_base: Path) -> None:
     folder = make_kind(peft.LoraConfig, target_modules=["embed_tokens", "q_proj"])
     with pytest.raises(UnsupportedAdapter, match="embed_tokens.*linear layers"):
         list(put_on(load_model(tiny_base), folder, changes_base=False).updates())
+
+
+def test_a_kind_that_needs_a_package_which_is_not_there(
+    make_kind: MakeKind, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_kind(PEFT_TYPE_TO_CONFIG_MAPPING["ADAMSS"])
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(UnsupportedAdapter, match="without another package: .*scikit-learn"):
+        put_on(load_model(tiny_base, "float32"), folder, changes_base=False)
