@@ -88,7 +88,7 @@ class Offline:
         return Outcome(**self._done("mix", wanted))
 
     def _check_memory(self) -> None:
-        """The base is loaded once more, and as much again is taken by what is computed."""
+        """The base is loaded once more, and half as much again is taken by what is computed."""
         footprint, available = read_footprint(Path(self._base)), read_memory().available
         if footprint is not None and available < 1.5 * footprint.weights:
             raise OfflineBusy(

@@ -240,6 +240,7 @@ def _outcome(
         goals=(
             Goal("ms that a new mixture of four adds to the first token", 150, new.value),
             Goal("ms that one asked for before surely adds to that of an adapter of its rank", 0, seen.low),
+            Goal("ms that it may add at most, by the interval's other end", 5, seen.high),
             Goal("answers of mixtures that were built again and differ", 0, many.different),
             Goal("MiB of mixtures on the disk", CACHE / 2**20, many.most_bytes / 2**20),
         ),

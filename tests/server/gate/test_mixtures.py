@@ -315,12 +315,6 @@ async def test_a_refusal_names_what_the_client_asked_for(
     assert set(blobs.reads.values()) == {1}
 
 
-async def test_more_than_the_server_mixes(place: Path, blobs: CountingBlobs, recipe_of: RecipeOf) -> None:
-    cache = Mixtures(place, Builder(blobs, Limit(16), largest=100).build, PLENTY, patience=10.0)
-    with pytest.raises(InvalidMixture, match="this server mixes up to 100 "):
-        await prepare(cache, recipe_of("a+b"))
-
-
 async def test_a_request_waits_for_its_mixture_only_so_long(
     place: Path, blobs: CountingBlobs, recipe_of: RecipeOf
 ) -> None:
