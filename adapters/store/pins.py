@@ -66,9 +66,11 @@ class Pins:
         folder = _folder(name)
         for _ in range(_ATTEMPTS):
             self._objects.refresh(folder)
+            # The number comes first: whatever another process writes after this look takes it, and we try again.
+            numbers = self._journal.numbers(folder)
             history = self._registry.known(name)
-            pins, number = self._live(history, name), next_number(self._journal.numbers(folder))
-            record = PinRecord(number=number, name=name, end=history.end)
+            pins = self._live(history, folder, numbers)
+            record = PinRecord(number=next_number(numbers), name=name, end=history.end)
             record = replace(record, pins=change(pins, record.created))
             if record.pins == pins:
                 return False
@@ -79,19 +81,22 @@ class Pins:
 
     def _under(self, name: str) -> list[tuple[str, Adapter]]:
         """When each selection of a name was pinned."""
+        folder = _folder(name)
         try:
-            pins = self._live(self._registry.known(name), name)
+            pins = self._live(self._registry.known(name), folder, self._journal.numbers(folder))
         except AdapterNotFound:
             return []
         return [(since, Adapter(name, parse_version(version))) for version, since in pins.items()]
 
-    def _live(self, history: History, name: str) -> Pinned:
-        """What is pinned since the name was published, or published again."""
-        record = self._newest(_folder(name))
+    def _live(self, history: History, folder: str, numbers: list[int]) -> Pinned:
+        """What the last of these records says is pinned since the name was published, or published again."""
+        record = self._record(folder, numbers)
         return record.pins if record and record.end == history.end else {}
 
     def _newest(self, folder: str) -> PinRecord | None:
-        numbers = self._journal.numbers(folder)
+        return self._record(folder, self._journal.numbers(folder))
+
+    def _record(self, folder: str, numbers: list[int]) -> PinRecord | None:
         return self._journal.get(folder, numbers[-1], PinRecord) if numbers else None
 
 

@@ -15,7 +15,7 @@ from loraloom.adapters.store import Store
 from loraloom.adapters.store import records as store_records
 from tests.adapters.small_adapters import small_adapter
 from tests.adapters.store.test_crash import open_with
-from tests.adapters.store.watched_disk import UnsyncedDisk
+from tests.adapters.store.watched_disk import UnsyncedDisk, WatchedDisk
 
 
 @pytest.fixture
@@ -127,6 +127,31 @@ def test_a_damaged_record_is_found(store: Store) -> None:
 def test_a_store_with_pins_is_whole(store: Store) -> None:
     store.pin(Adapter("sql"))
     assert store.verify() == []
+
+
+class Overtaken(WatchedDisk):
+    """Another server pins a version of its own after each of the first looks at what is pinned."""
+
+    def __init__(self, url: str, versions: list[str]) -> None:
+        self.url = url
+        self.versions = versions
+
+    def after(self, call: str, *arguments: object) -> None:
+        if call in ("list", "read") and "/pins/" in str(arguments[0]) and self.versions:
+            open_with(UnsyncedDisk(), Path(self.url)).pin(parse_adapter(f"sql@{self.versions.pop()}"))
+
+
+@pytest.mark.parametrize("others", [1, 2, 3, 4])
+def test_a_pin_that_comes_between_two_looks_is_not_lost(store: Store, others: int) -> None:
+    """Wherever in a change it comes: the change counts from what its number stands after."""
+    tags = [f"tag-{number}" for number in range(others)]
+    for tag in tags:
+        store.tag("sql", tag, 1)
+    store.pin(Adapter("sql"))
+    overtaken = Overtaken(store.url, list(tags))
+    assert open_with(overtaken, Path(store.url)).pin(parse_adapter("sql@1"))
+    assert not overtaken.versions
+    assert set(pins(store)) == {"sql", "sql@1", *(f"sql@{tag}" for tag in tags)}
 
 
 def pin_many(url: str, versions: list[str]) -> None:
