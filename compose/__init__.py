@@ -1,0 +1,1 @@
+"""Learning weightings of adapters from a few examples, without gradients, as durable offline jobs."""

@@ -1,0 +1,1 @@
+"""What a job has found, as one HTML file and a picture."""
