@@ -1,9 +1,10 @@
 """Publishing a mixture: computed once, brought to its true rank, and stored with where it came from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Protocol
 
 from loraloom.adapters.base import BaseFingerprint
@@ -40,6 +41,7 @@ def publish_mixture(
     allow_noop: bool = False,
     by: str | None = None,
     scratch: Path | None = None,
+    provenance: Mapping[str, object] = MappingProxyType({}),
 ) -> tuple[Published, Outcome]:
     """Store a mixture as the next version of `name`.
 
@@ -50,6 +52,7 @@ def publish_mixture(
         limit: the largest rank; None is its true rank, whatever that is.
         tag, base, base_name, allow_noop, by: as for `Store.publish`.
         scratch: where there is space for it meanwhile; by default where the system has temporary files.
+        provenance: more of where it comes from.
 
     Raises:
         InvalidMixture, MixtureRankTooHigh: as `mix` does.
@@ -67,7 +70,7 @@ def publish_mixture(
             base_name=base_name,
             allow_noop=allow_noop,
             by=by,
-            provenance={**recipe.provenance(), "rank": outcome.rank, "error": outcome.error},
+            provenance={**recipe.provenance(), **provenance, "rank": outcome.rank, "error": outcome.error},
         )
     return published, outcome
 

@@ -1,0 +1,251 @@
+"""Jobs as folders: everything about a job is in its own.
+
+<id>/job.json             what is to be done; never changed
+<id>/trials.jsonl         what was tried (`log`)
+<id>/preselection.json    how the adapters compare alone, where the pool is larger than what is searched
+<id>/result.json          what was found; with it the job is done
+<id>/report.html, .png    the same for people
+<id>/ended.json           why it ended before that
+<id>/cancel               somebody wants it to end
+<id>/lock                 locked by the process that runs it, whose id it holds
+"""
+
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from loraloom.adapters.store.flock import lock_file, unlock
+from loraloom.compose.errors import DamagedJob, InvalidSpec, JobBusy, JobNotFound
+from loraloom.compose.files import write_whole
+from loraloom.compose.log import read_trials
+from loraloom.compose.plan import Plan
+from loraloom.compose.pool import Member, Pool
+from loraloom.compose.result import Result, result_from
+from loraloom.compose.spec import JobSpec, spec_from
+from loraloom.compose.trials import Trial
+
+Status: TypeAlias = Literal["created", "running", "interrupted", "cancelled", "failed", "done"]
+Ended: TypeAlias = Literal["interrupted", "cancelled", "failed"]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_LOOKS = 20
+"""How often a lock is tried for: somebody who only looks holds it for an instant."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a job stands.
+
+    Attributes:
+        status: "created" has not begun; "interrupted", "cancelled" and "failed" can be resumed.
+        reason: why it ended before it was done; else empty.
+        trials: done so far, of all searches.
+        best: smallest objective so far of the search whose outcome is kept; None before its first trial.
+    """
+
+    status: Status
+    reason: str
+    trials: int
+    best: float | None
+
+
+class Job:
+    """One job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+
+    @cached_property
+    def _given(self) -> Mapping[str, Any]:
+        path = self.folder / "job.json"
+        try:
+            given = json.loads(path.read_bytes())
+            if not isinstance(given, dict):
+                raise ValueError("no object")
+            return given
+        except (OSError, ValueError) as error:
+            raise DamagedJob(f"{path} cannot be read: {error}. Start the job anew") from error
+
+    @property
+    def created(self) -> str:
+        """UTC, ISO 8601."""
+        return str(self._given["created"])
+
+    @property
+    def store(self) -> str:
+        """The store of its adapters: a folder or a URL."""
+        return str(self._given["store"])
+
+    @property
+    def threads(self) -> int:
+        """That torch computes on: as many as on the machine where it was made, so that the numbers stay the same."""
+        return int(self._given["threads"])
+
+    @cached_property
+    def spec(self) -> JobSpec:
+        """What was asked for, with the examples inline; raises `DamagedJob`."""
+        try:
+            return spec_from(self._given["spec"])
+        except InvalidSpec as error:
+            raise DamagedJob(f"{self.folder / 'job.json'} is no job of this version: {error}") from error
+
+    @cached_property
+    def pool(self) -> Pool:
+        """What its pool stood for when it was made."""
+        pool = self._given["pool"]
+        return Pool(tuple(Member(**member) for member in pool["members"]), pool["base"])
+
+    def trials(self) -> list[Trial]:
+        """All trials so far; raises `DamagedJob`."""
+        return read_trials(self.folder / "trials.jsonl")
+
+    def result(self) -> Result | None:
+        """What was found, if it is done."""
+        with suppress(FileNotFoundError):
+            return result_from((self.folder / "result.json").read_text(encoding="utf-8"))
+        return None
+
+    def state(self) -> State:
+        """Where it stands now."""
+        trials = self.trials()
+        kept = [trial.objective for trial in trials if trial.fold == 0 and not trial.bound]
+        status, reason = self._status()
+        return State(status, reason, len(trials), min(kept, default=None))
+
+    def cancel(self) -> None:
+        """Let the process that runs it end it, soon; one that has not begun does not begin."""
+        (self.folder / "cancel").touch()
+        if self._status()[0] == "created":
+            self.end("cancelled", "it was cancelled before it began")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wants it to end."""
+        return (self.folder / "cancel").exists()
+
+    def end(self, status: Ended, reason: str) -> None:
+        """Note why it ended before it was done."""
+        write_whole(self.folder / "ended.json", json.dumps({"status": status, "reason": reason}) + "\n")
+
+    def finish(self, result: Result) -> None:
+        """Note what was found: the job is done."""
+        write_whole(self.folder / "result.json", result.text())
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Within the block this process, and no other, runs the job.
+
+        Raises:
+            JobBusy: another process does.
+            OSError: the folder cannot be written.
+        """
+        lock = self._lock()
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            for name in ("ended.json", "cancel"):
+                (self.folder / name).unlink(missing_ok=True)
+            yield
+        finally:
+            unlock(lock)
+
+    def _lock(self) -> int:
+        for _ in range(_LOOKS):
+            with suppress(BlockingIOError):
+                return lock_file(self.folder / "lock", LOCK_EX | LOCK_NB)
+            time.sleep(0.05)
+        raise JobBusy(f"the job {self.id} is being run by process {self._holder()}: wait for it, or cancel it")
+
+    def _holder(self) -> str:
+        try:
+            return (self.folder / "lock").read_text(encoding="utf-8").strip() or "unknown"
+        except OSError:
+            return "unknown"
+
+    def _status(self) -> tuple[Status, str]:
+        if (self.folder / "result.json").exists():
+            return "done", ""
+        if not (self.folder / "lock").exists():
+            return self._ended() or ("created", "")
+        if self._is_locked():
+            return "running", ""
+        return self._ended() or ("interrupted", f"the process that ran it ({self._holder()}) ended without a word")
+
+    def _is_locked(self) -> bool:
+        try:
+            unlock(lock_file(self.folder / "lock", LOCK_SH | LOCK_NB))
+        except BlockingIOError:
+            return True
+        return False
+
+    def _ended(self) -> tuple[Ended, str] | None:
+        with suppress(OSError, ValueError):
+            ended = json.loads((self.folder / "ended.json").read_bytes())
+            return ended["status"], ended["reason"]
+        return None
+
+
+class Jobs:
+    """A folder of jobs."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def create(self, plan: Plan, store: str) -> Job:
+        """Write down what is to be done.
+
+        Args:
+            plan: the job, its examples inline.
+            store: where its adapters are.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        now = datetime.now(UTC)
+        job = {
+            "created": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "store": store,
+            "threads": plan.spec.threads or len(os.sched_getaffinity(0)),
+            "spec": plan.spec.model_dump(mode="json"),
+            "pool": {"members": [asdict(member) for member in plan.pool.members], "base": plan.pool.base},
+        }
+        folder = self._new_folder(f"{plan.spec.name.replace('/', '-')}-{now:%Y%m%d}")
+        write_whole(folder / "job.json", json.dumps(job, indent=1, ensure_ascii=False) + "\n")
+        return Job(folder)
+
+    def get(self, id: str) -> Job:
+        """The job of that id; raises `JobNotFound`, with the nearest ids."""
+        folder = self._root / id
+        if _ID.fullmatch(id) and (folder / "job.json").is_file():
+            return Job(folder)
+        near = get_close_matches(id, [job.id for job in self.list()], cutoff=0.3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise JobNotFound(f"there is no job {id[:200]!r} in {self._root}.{hint}")
+
+    def list(self) -> "list[Job]":
+        """All jobs, the oldest first."""
+        with suppress(FileNotFoundError):
+            jobs = [Job(folder) for folder in self._root.iterdir() if (folder / "job.json").is_file()]
+            return sorted(jobs, key=lambda job: (job.created, job.id))
+        return []
+
+    def _new_folder(self, prefix: str) -> Path:
+        self._root.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = self._root / f"{prefix}-{secrets.token_hex(2)}"
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder

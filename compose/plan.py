@@ -1,0 +1,92 @@
+"""A job as it will be done: everything that can be refused is refused here, before a model is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loraloom.adapters.store import Store
+from loraloom.compose.encoder import Encoder, encoder_of
+from loraloom.compose.errors import InvalidExamples
+from loraloom.compose.examples import Example, inline, read_examples
+from loraloom.compose.holdout import Holdout, hold_out
+from loraloom.compose.objective import Question, Task
+from loraloom.compose.pool import Pool, find_pool
+from loraloom.compose.spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job does.
+
+    Attributes:
+        spec: as described, with its examples inline.
+        pool: what may be combined.
+        holdout: all examples, and which search sees which.
+        task: all examples as rows, in the order of `holdout.examples`.
+        encoder: makes rows of examples.
+    """
+
+    spec: JobSpec
+    pool: Pool
+    holdout: Holdout
+    task: Task
+    encoder: Encoder
+
+    @property
+    def adapters(self) -> int:
+        """How many a search combines."""
+        return self.spec.pool.preselect or len(self.pool.members)
+
+    @property
+    def trials(self) -> int:
+        """Of all searches: the baselines, the budget, and the optimiser's recommendation."""
+        return len(self.holdout.folds) * (self.adapters + 2 + self.spec.optimizer.budget + 1)
+
+
+def with_examples(spec: JobSpec) -> JobSpec:
+    """The same job with the examples of its files inline; raises `InvalidExamples`."""
+    examples = tuple(inline(example) for example in read_examples(spec.examples))
+    if isinstance(spec.holdout, str | float):
+        return spec.model_copy(update={"examples": examples})
+    held = tuple(inline(example) for example in read_examples(spec.holdout))
+    return spec.model_copy(update={"examples": examples, "holdout": held})
+
+
+def planned(spec: JobSpec, store: Store, pool: Pool | None = None) -> Plan:
+    """What a job will do.
+
+    Args:
+        spec: the description.
+        store: where the adapters are.
+        pool: what was found before; by default it is looked up now.
+
+    Raises:
+        InvalidSpec, InvalidExamples, InvalidPool: and what to do about it.
+        AdapterError: an adapter that is named is not there, or cannot be read.
+    """
+    holdout = _held_out(spec)
+    _check_choices(spec, holdout)
+    found = pool or find_pool(store, spec)
+    encoder = encoder_of(found.base, spec.template)
+    questions = tuple(question(encoder, example, spec.objective) for example in holdout.examples)
+    return Plan(spec, found, holdout, Task(spec.objective, questions), encoder)
+
+
+def _held_out(spec: JobSpec) -> Holdout:
+    examples, given = read_examples(spec.examples), spec.holdout
+    holdout = given if isinstance(given, str | float) else read_examples(given)
+    return hold_out(examples, holdout, spec.optimizer.seed)
+
+
+def _check_choices(spec: JobSpec, holdout: Holdout) -> None:
+    if spec.objective == "choice" and (lacking := [each for each in holdout.examples if not each.choices]):
+        raise InvalidExamples(
+            f'{len(lacking)} examples have no "choices" ({lacking[0].prompt[:60]!r}): the objective `choice` needs them'
+        )
+
+
+def question(encoder: Encoder, example: Example, objective: str, shots: Sequence[Example] = ()) -> Question:
+    """An example as rows, after solved examples in the prompt if there are any; raises `InvalidExamples`."""
+    if objective != "choice":
+        return Question((encoder.row(example, example.answer, shots),))
+    rows = tuple(encoder.row(example, choice, shots) for choice in example.choices)
+    return Question(rows, example.choices.index(example.answer))

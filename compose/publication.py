@@ -1,0 +1,96 @@
+"""What becomes of a composition: a version in the store, with where it comes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loraloom.adapters.base import find_fingerprint
+from loraloom.adapters.methods import Method
+from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.publication import publish_mixture
+from loraloom.adapters.mixtures.recipe import Recipe, settled
+from loraloom.adapters.names import Mixture, Term, parse_adapter
+from loraloom.adapters.store import Store
+from loraloom.compose.plan import Plan
+from loraloom.compose.result import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What became of it.
+
+    Attributes:
+        version: canonical name of the new version; None where nothing was published.
+        reason: why, or why not, in one sentence.
+        rank: of the published adapter.
+        error: relative Frobenius error of truncation.
+    """
+
+    version: str | None
+    reason: str
+    rank: int = 0
+    error: float = 0.0
+
+
+def composition(plan: Plan, weights: Mapping[str, float]) -> Mixture | None:
+    """The composition as a request can ask for it; None where all weights are zero: that is the base model."""
+    terms = tuple(Term(weight, parse_adapter(name)) for name, weight in weights.items() if weight)
+    return Mixture(terms, Method(plan.spec.method)) if terms else None
+
+
+def rank_of(plan: Plan, weights: Mapping[str, float]) -> int:
+    """The rank of the composition before redundancy is removed."""
+    ranks = [member.rank for member in plan.pool.members if weights.get(member.adapter)]
+    return sum(ranks) if plan.spec.method == "exact" else max(ranks, default=0)
+
+
+def publish(
+    store: Store,
+    plan: Plan,
+    weights: Mapping[str, float],
+    verdict: Verdict,
+    provenance: Mapping[str, object],
+    by: str | None = None,
+) -> Publication:
+    """Publish a composition if that is what is wanted.
+
+    Doing it again gives the version that is there.
+
+    Args:
+        store: where to.
+        plan: the job.
+        weights: of the composition, by canonical name.
+        verdict: on it.
+        provenance: where it comes from, as JSON.
+        by: who publishes it.
+
+    Raises:
+        AdapterError: an ingredient is gone or damaged, the name is taken, or the store cannot be written.
+    """
+    wanted = plan.spec.publish.when
+    if wanted == "never":
+        return Publication(None, "not published: the job says never")
+    if wanted == "if_better" and verdict.name != "better":
+        return Publication(None, f"not published: the verdict is {verdict}, and the job says only if it is better")
+    mixture = composition(plan, weights)
+    if mixture is None:
+        return Publication(None, "not published: all weights are zero, so it is the base model itself")
+    recipe = settled(mixture, store.resolve)
+    return _publish(store, plan, recipe, provenance, by)
+
+
+def _publish(store: Store, plan: Plan, recipe: Recipe, provenance: Mapping[str, object], by: str | None) -> Publication:
+    wanted = plan.spec.publish
+    published, outcome = publish_mixture(
+        store,
+        recipe,
+        plan.spec.name,
+        limit=None if wanted.rank is None else Limit(wanted.rank, truncate=True),
+        tag=wanted.tag,
+        base=find_fingerprint(plan.pool.base),
+        base_name=plan.pool.base,
+        by=by,
+        provenance={"composed": provenance},
+    )
+    record = published.version
+    reason = f"published as {record.canonical}" if published.created else f"{record.canonical} has this content already"
+    return Publication(record.canonical, reason, outcome.rank, outcome.error)

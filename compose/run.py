@@ -1,0 +1,166 @@
+"""A job from its beginning, or from where it was interrupted, to its verdict."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from loraloom.adapters.errors import AdapterError
+from loraloom.adapters.store import Store
+from loraloom.compose.backends import Backend, opened
+from loraloom.compose.errors import Cancelled, Interrupted
+from loraloom.compose.evaluation import Searched, Tally, samples, tallied
+from loraloom.compose.jobs import Ended, Job
+from loraloom.compose.log import TrialLog
+from loraloom.compose.plan import Plan, planned
+from loraloom.compose.preselection import picks
+from loraloom.compose.provenance import provenance_of, published_provenance
+from loraloom.compose.publication import composition, publish, rank_of
+from loraloom.compose.recorder import Choice, Recorder
+from loraloom.compose.result import Chosen, Comparison, Result, System
+from loraloom.compose.search import Progress, search
+from loraloom.compose.trials import Trial
+
+WORTH: Mapping[str, float] = {"loss": 0.01, "exact_match": 0.01, "choice": 0.01}
+"""The smallest gain worth having: nats a token, or a share of right answers."""
+
+Stage = Callable[[str], None]
+"""Told what is done next, in a few words."""
+
+
+def run(
+    job: Job, store: Store, progress: Progress = lambda _: None, stage: Stage = lambda _: None, by: str | None = None
+) -> Result:
+    """Run a job, or go on with one; one that is done gives its result.
+
+    Args:
+        job: which.
+        store: where its adapters are, and where the composition goes.
+        progress: told of every trial.
+        stage: told of every stage.
+        by: who publishes.
+
+    Raises:
+        JobBusy: another process runs it.
+        Interrupted: it ended early and can be resumed, as `Job.state` tells too.
+        ComposeError, AdapterError: it cannot be done; `Job.state` tells why.
+    """
+    with job.running():
+        if (done := job.result()) is not None:
+            if not (job.folder / "report.html").exists():
+                report(job)
+            return done
+        try:
+            return _run(job, store, progress, stage, by)
+        except (Exception, KeyboardInterrupt) as error:
+            raise _ended(job, error) from error
+
+
+def _run(job: Job, store: Store, progress: Progress, stage: Stage, by: str | None) -> Result:
+    stage("reading the examples")
+    plan = planned(job.spec, store, job.pool)
+    stage("loading the model" if plan.spec.scorer == "torch" else f"asking {plan.spec.server.url}")
+    with opened(job, store) as backend:
+        searched = _searched(job, plan, backend, progress, stage)
+        stage("judging on the held-out examples")
+        result = _judged(job, plan, searched, backend)
+    stage("publishing")
+    result = _published(store, plan, searched, result, by)
+    job.finish(result)
+    stage("writing the report")
+    report(job)
+    return result
+
+
+def report(job: Job) -> None:
+    """Draw the report of a job that is done."""
+    from loraloom.compose.report.report import write_report
+
+    result = job.result()
+    assert result is not None, "the job is done"
+    write_report(result, job.trials(), job.folder)
+
+
+def _searched(job: Job, plan: Plan, backend: Backend, progress: Progress, stage: Stage) -> list[Searched]:
+    if plan.spec.pool.preselect:
+        stage("comparing the adapters of the pool")
+    chosen = picks(backend, plan, job.folder / "preselection.json")
+    scorer, log = backend.scorer(plan.pool.members), TrialLog(job.folder / "trials.jsonl")
+
+    def told(trial: Trial) -> None:
+        progress(trial)
+        if job.cancelled:
+            raise Cancelled(f"the job was cancelled: `loraloom compose resume {job.id}` goes on with it")
+
+    searched = []
+    for fold, picked in zip(plan.holdout.folds, chosen, strict=True):
+        stage("searching" if fold.number == 0 else f"searching without example {fold.number}")
+        choice = Choice(plan.pool.names, picked)
+        task, settings = plan.task.only(fold.seen), plan.spec.optimizer
+        evaluate = Recorder(scorer, task, choice, settings.l1, log, fold.number, told)
+        found = search(evaluate, len(picked), settings, plan.spec.method == "lorahub")
+        searched.append(Searched(fold, choice, found))
+    return searched
+
+
+def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend) -> Result:
+    from loraloom.compose.verdict import judged
+
+    tallies = tallied(plan, searched, backend)
+    held_out = {system: tally.held_out() for system, tally in tallies.items() if tally.measured}
+    comparisons = _comparisons(plan, tallies)
+    kept, weights = searched[0], searched[0].choice.named(searched[0].found.weights)
+    mixture, best = composition(plan, weights), kept.found.best
+    provenance = provenance_of(job, plan, weights)
+    if "in_context" not in held_out:
+        provenance["in_context"] = tallies["in_context"].detail
+    return Result(
+        job=job.id,
+        name=plan.spec.name,
+        objective=plan.spec.objective,
+        chosen=Chosen(
+            weights=weights,
+            kind=best.kind,
+            trial=best.trial,
+            loss=best.loss,
+            objective=best.objective,
+            expression=plan.pool.base if mixture is None else str(mixture),
+            rank=rank_of(plan, weights),
+            error=0.0,
+        ),
+        held_out=held_out,
+        comparisons=comparisons,
+        verdict=judged(comparisons, plan.holdout.held, WORTH[plan.spec.objective]),
+        samples=samples(plan, searched, backend),
+        provenance=provenance,
+    )
+
+
+def _comparisons(plan: Plan, tallies: Mapping[System, Tally]) -> dict[System, Comparison]:
+    from loraloom.compose.verdict import compared
+
+    composed, higher = tallies["composition"].measured, plan.spec.objective != "loss"
+    others = {system: tally.measured for system, tally in tallies.items() if system != "composition" and tally.measured}
+    return {system: compared(composed, measured, higher) for system, measured in others.items()}
+
+
+def _published(store: Store, plan: Plan, searched: Sequence[Searched], result: Result, by: str | None) -> Result:
+    provenance = published_provenance(result.provenance, searched[0].found, result.held_out, result.verdict)
+    made = publish(store, plan, result.chosen.weights, result.verdict, provenance, by)
+    chosen = result.chosen
+    if made.version is not None:
+        chosen = replace(chosen, rank=made.rank, error=made.error)
+    return replace(result, chosen=chosen, published=made.version, publication=made.reason)
+
+
+def _ended(job: Job, error: BaseException) -> BaseException:
+    """Note why the job ended, and what to raise."""
+    status: Ended = "failed"
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted("it was stopped")
+    elif isinstance(error, OSError) and not isinstance(error, AdapterError):
+        error = Interrupted(f"{error}: repair that, or make room, and resume the job")
+    if isinstance(error, Interrupted):
+        status = "cancelled" if isinstance(error, Cancelled) else "interrupted"
+    with suppress(OSError):  # a full disk must not hide why
+        job.end(status, str(error) or type(error).__name__)
+    return error
