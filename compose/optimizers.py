@@ -4,7 +4,9 @@ nevergrad (Rapin and Teytaud 2018, https://github.com/facebookresearch/nevergrad
 number of workers changes, so both are fixed here: a job does the same on every machine.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -37,7 +39,7 @@ OPTIMIZERS: Mapping[str, Kind] = MappingProxyType(
         "TwoPointsDE": Kind("differential evolution with two-point crossover", 8),
         "TBPSA": Kind("population size adaptation, for noisy objectives", 8),
         "PSO": Kind("particle swarm", 8),
-        "RandomSearch": Kind("uniform, to compare with", 8),
+        "RandomSearch": Kind("normal around the start, to compare with", 8),
     }
 )
 """By nevergrad's own names."""
@@ -70,18 +72,29 @@ class Optimizer:
 
     def ask(self) -> Weights:
         """The next candidate."""
-        candidate = self._optimizer.ask()
+        with _quiet():
+            candidate = self._optimizer.ask()
         weights = _weights(candidate)
         self._asked.setdefault(weights, []).append(candidate)
         return weights
 
     def tell(self, weights: Weights, value: float) -> None:
         """What came of a candidate that was asked for: less is better."""
-        self._optimizer.tell(self._asked[weights].pop(), value)
+        with _quiet():
+            self._optimizer.tell(self._asked[weights].pop(), value)
 
     def recommend(self) -> Weights:
         """What it holds for the best; not necessarily a candidate that it has asked for."""
-        return _weights(self._optimizer.provide_recommendation())
+        with _quiet():
+            return _weights(self._optimizer.provide_recommendation())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """nevergrad warns of what it does to its own optimisers: scipy's COBYLA gets a tolerance that scipy corrects."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _weights(candidate: "nevergrad.p.Array") -> Weights:

@@ -73,7 +73,9 @@ class Verdict:
     reason: str
 
     def __str__(self) -> str:
-        return f"undecidable with {self.examples} examples" if self.name == "undecidable" else self.name
+        if self.name != "undecidable":
+            return self.name
+        return f"undecidable with {self.examples} example{'s' if self.examples != 1 else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,6 @@ from loraloom.compose.result import Chosen, Comparison, Result, System
 from loraloom.compose.search import Progress, search
 from loraloom.compose.trials import Trial
 
-WORTH: Mapping[str, float] = {"loss": 0.01, "exact_match": 0.01, "choice": 0.01}
-"""The smallest gain worth having: nats a token, or a share of right answers."""
-
 Stage = Callable[[str], None]
 """Told what is done next, in a few words."""
 
@@ -103,7 +100,7 @@ def _searched(job: Job, plan: Plan, backend: Backend, progress: Progress, stage:
 
 
 def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend) -> Result:
-    from loraloom.compose.verdict import judged
+    from loraloom.compose.verdict import WORTH, judged
 
     tallies = tallied(plan, searched, backend)
     held_out = {system: tally.held_out() for system, tally in tallies.items() if tally.measured}
@@ -129,7 +126,9 @@ def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend
         ),
         held_out=held_out,
         comparisons=comparisons,
-        verdict=judged(comparisons, plan.holdout.held, WORTH[plan.spec.objective]),
+        verdict=judged(
+            comparisons, plan.holdout.held, WORTH, objective=plan.spec.objective, best_single=searched[0].single
+        ),
         samples=samples(plan, searched, backend),
         provenance=provenance,
     )

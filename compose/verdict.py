@@ -105,12 +105,19 @@ def judged(
     if examples < ENOUGH:
         return Verdict("undecidable", examples, words.too_few(closest, rivals[closest]))
     hopeless = min(rivals, key=lambda rival: rivals[rival].high)
-    if rivals[hopeless].high < worth:
+    if _rules_out(rivals[hopeless], worth):
         return Verdict("not better", examples, words.no_gain(hopeless, rivals[hopeless], worth))
     if all(map(is_better, rivals.values())):
         return Verdict("better", examples, words.gain(closest, rivals[closest], comparisons.get("in_context")))
     doubtful = min((rival for rival in RIVALS if not is_better(rivals[rival])), key=lambda rival: rivals[rival].gain)
     return Verdict("undecidable", examples, words.doubt(doubtful, rivals[doubtful]))
+
+
+def _rules_out(comparison: Comparison, worth: float) -> bool:
+    """Whether the gain is surely less; not by an end of exactly zero, which is that of ties and no more: among a few
+    right or wrong answers none happens to be gained, and the bootstrap knows of none.
+    """
+    return comparison.high < worth and comparison.high != 0
 
 
 def _is_same(comparison: Comparison) -> bool:

@@ -48,7 +48,8 @@ def _directions(folder: Path) -> Mapping[str, Tensor]:
 def _first_right(factors: Factors) -> Tensor:
     q, r = torch.linalg.qr(factors.a.float().T)
     _, _, right = torch.linalg.svd(factors.b.float() @ r.T, full_matrices=False)
-    return q @ right[0]
+    first: Tensor = q @ right[0]
+    return first
 
 
 @torch.inference_mode()

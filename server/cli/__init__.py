@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command = parse(sys.argv[1:] if arguments is None else arguments)
     from loraloom.adapters.errors import AdapterError
+    from loraloom.compose.errors import ComposeError
     from loraloom.server.errors import ServerError
 
     try:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (AdapterError, ServerError, OSError) as error:
+    except (AdapterError, ComposeError, ServerError, OSError) as error:
         print(f"loraloom: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.cli.fact_text import fact_text
 from loraloom.server.cli.options import configured
+from loraloom.server.cli.tables import table
 from loraloom.server.store import open_store
 
 Options = argparse.Namespace
@@ -30,7 +31,7 @@ def list_adapters(options: Options, _: Extra) -> int:
         (name, str(len(store.versions(name))), _tags(store.tags(name).items()), ", ".join(_pins(store, name)))
         for name in names
     ]
-    _table(("NAME", "VERSIONS", "TAGS", "PINS"), rows)
+    table(("NAME", "VERSIONS", "TAGS", "PINS"), rows)
     return 0
 
 
@@ -49,7 +50,7 @@ def show(options: Options, _: Extra) -> int:
         print(json.dumps(value, indent=2))
         return 0
     rows = [_version_row(version) for version in versions]
-    _table(("VERSION", "DIGEST", "RANK", "BASE", "CREATED", "BY"), rows)
+    table(("VERSION", "DIGEST", "RANK", "BASE", "CREATED", "BY"), rows)
     for tag, number in store.tags(name).items():
         history = " -> ".join(str(record.version) for record in store.tag_history(name, tag))
         print(f"{tag}: {number}  (history: {history})")
@@ -156,9 +157,3 @@ def _pins(store: Store, name: str) -> list[str]:
 def _version_row(record: VersionRecord) -> tuple[str, ...]:
     base = record.base_name or "-"
     return (str(record.number), record.digest[:12], str(record.rank), base, record.created, record.by or "-")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

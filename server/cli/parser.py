@@ -13,6 +13,7 @@ SETTINGS = {
     "--host": (str, "H", "address to listen on [127.0.0.1]"),
     "--port": (int, "P", "port to listen on [8000]"),
     "--cache": (Path, "DIR", "folder for downloads and the cache of a remote store"),
+    "--jobs": (Path, "DIR", "folder of the jobs of `compose`"),
     "--max-loras": (int, "N", "adapters in one batch [8]"),
     "--max-cpu-loras": (int, "N", "adapters in flight, and kept in main memory [64]"),
     "--max-lora-rank": (str, "R", "largest rank served [by the store, with room for mixtures]"),
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_doctor(commands)
     _add_adapters(commands)
+    _add_compose(commands)
     return parser
 
 
@@ -200,3 +202,35 @@ def _add_changing(adapters: Commands) -> None:
     remove.add_argument("adapter", metavar="NAME[@VERSION]")
     gc = _command(adapters, "gc", "adapters", "gc", "free the space of removed versions and killed writers")
     gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+
+
+def _add_compose(commands: Commands) -> None:
+    group = commands.add_parser(
+        "compose",
+        help="learn a weighting of adapters from a few examples",
+        description="Learn weightings of adapters from a few examples, without gradients, and publish what is better.",
+    )
+    compose = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    init = _command(compose, "init", "compose", "init", "write a job with every field explained")
+    init.add_argument("file", metavar="FILE", type=Path, nargs="?", default=Path("job.yaml"), help="[job.yaml]")
+    run = _job_command(compose, "run", "run", "run a job, from its description to its verdict")
+    run.add_argument("spec", metavar="SPEC", type=Path, help="the job's description, YAML or JSON")
+    run.add_argument("--base", metavar="MODEL", help="the base model [what the job or its adapters name]")
+    run.add_argument("--check", action="store_true", help="only check it, and say what would be done")
+    listing = _job_command(compose, "list", "list_jobs", "list the jobs")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    show = _job_command(compose, "show", "show", "show where a job stands, or what it has found")
+    show.add_argument("id", metavar="ID")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    for name, help in (
+        ("report", "draw a job's report again, and say where it is"),
+        ("resume", "go on with a job that was interrupted"),
+        ("cancel", "end a job that runs somewhere"),
+    ):
+        _job_command(compose, name, name, help).add_argument("id", metavar="ID")
+
+
+def _job_command(compose: Commands, name: str, function: str, help: str) -> argparse.ArgumentParser:
+    parser = _command(compose, name, "compose", function, help)
+    parser.add_argument("--jobs", type=Path, metavar="DIR", help="folder of the jobs [in the user's data folder]")
+    return parser

@@ -1,0 +1,72 @@
+"""What a job will do, and what is refused before a model is loaded."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from loraloom.compose.errors import InvalidExamples
+from loraloom.compose.plan import with_examples
+from loraloom.compose.spec import spec_from
+from tests.compose.conftest import EXAMPLES, Planned
+
+CHOICES = [{**example, "choices": [example["completion"], " known"]} for example in EXAMPLES[:3]]
+
+
+def test_a_plan_counts_its_trials(plan: Planned) -> None:
+    one = plan(holdout=0.4)
+    assert (one.holdout.seen, one.holdout.held, one.adapters) == (3, 2, 3)
+    assert one.trials == 3 + 2 + 8 + 1
+    assert plan(holdout="leave-one-out").trials == 6 * one.trials
+    assert plan(holdout=0.4, pool={"preselect": 2}).trials == 13
+
+
+def test_examples_become_rows(plan: Planned) -> None:
+    task = plan().task
+    assert len(task.rows) == len(EXAMPLES)
+    choices = plan(examples=CHOICES, objective="choice").task
+    assert [len(question.rows) for question in choices.questions] == [2, 2, 2]
+    assert {question.right for question in choices.questions} == {0}
+
+
+def test_choices_are_needed_where_they_count(plan: Planned) -> None:
+    with pytest.raises(InvalidExamples, match='2 examples have no "choices"'):
+        plan(examples=[*EXAMPLES[3:], *CHOICES], objective="choice")
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (EXAMPLES[:1], "give 2 at the least"),
+        ([*EXAMPLES, EXAMPLES[0]], "examples 1 and 6 ask the same"),
+        ([*EXAMPLES, {"prompt": "select " * 200, "completion": "date"}], "the model's context is 128"),
+        ([*EXAMPLES, {"prompt": "select", "completion": "date " * 200}], "the model's context is 128"),
+    ],
+)
+def test_examples_that_are_refused(plan: Planned, examples: list[object], message: str) -> None:
+    with pytest.raises(InvalidExamples, match=message):
+        plan(examples=examples)
+
+
+def test_the_hold_out_may_be_a_file(tmp_path: Path, plan: Planned) -> None:
+    path = tmp_path / "held.jsonl"
+    path.write_text("\n".join(map(json.dumps, EXAMPLES[3:])))
+    spec = with_examples(spec_from({"examples": EXAMPLES[:3], "holdout": str(path)}))
+    path.unlink()
+    held = plan(examples=spec.examples, holdout=spec.holdout).holdout
+    assert (held.seen, held.held, held.kind) == (3, 2, "examples of its own")
+
+
+def test_nothing_heavy_is_imported_for_a_refusal(tmp_path: Path) -> None:
+    """A bad job is refused at once: torch and nevergrad take seconds."""
+    import subprocess
+
+    code = (
+        "import sys; from loraloom.compose.plan import planned; from loraloom.compose.spec import spec_from\n"
+        "from loraloom.compose.errors import ComposeError\n"
+        "try: planned(spec_from({'examples': [{'prompt': 'a', 'completion': 'b'}]}), None)\n"
+        "except ComposeError: print(sorted({'torch', 'nevergrad', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
