@@ -18,7 +18,7 @@ CONSTRAINTS := deploy/requirements/constraints.txt
 GPU     := $(shell test -e /dev/nvidia0 && echo yes)
 INSTALL := $(VENV)/.installed
 
-.PHONY: install lint types test bench bench-full bench-gpu demo lock clean help
+.PHONY: install lint types test bench bench-full bench-gpu demo demo-compose lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ endif
 
 demo: install ## serve a small model with its demo adapters and show a mixed batch
 	$(VENV)/bin/loraloom demo
+
+demo-compose: install ## learn a mixture for two tasks at once, and judge it, in under five minutes
+	$(VENV)/bin/loraloom compose demo
 
 test: install ## run every test, those on the real engine included
 	$(PY) -m pytest

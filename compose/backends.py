@@ -18,6 +18,9 @@ from loraloom.compose.scoring import Row, Scorer, Weights
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_DIGITS = 16
+"""Of a digest in a request's `model`."""
+
 
 class Backend(Protocol):
     """Makes scorers, which it closes with itself."""
@@ -40,14 +43,19 @@ class Backend(Protocol):
 
 
 @contextmanager
-def opened(job: Job, store: Store) -> Iterator[Backend]:
+def opened(job: Job, store: Store, mixed: int) -> Iterator[Backend]:
     """The backend that a job asks for.
+
+    Args:
+        job: which.
+        store: where its adapters are.
+        mixed: how many adapters a composition has.
 
     Raises:
         InvalidSpec: its model cannot be loaded, or its server is none.
         Interrupted: the server does not answer.
     """
-    backend = _torch(job, store) if job.spec.scorer == "torch" else ServerBackend(job)
+    backend = _torch(job, store) if job.spec.scorer == "torch" else ServerBackend(job, mixed)
     try:
         yield backend
     finally:
@@ -126,9 +134,10 @@ class TorchBackend:
 class ServerBackend:
     """A running server, which has the adapters."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, mixed: int) -> None:
         self._settings = job.spec.server
         self._method = job.spec.method
+        self._mixed = mixed
         self._scorer: Scorer | None = None
 
     def scorer(self, members: Sequence[Member]) -> Scorer:
@@ -157,5 +166,8 @@ class ServerBackend:
         from loraloom.compose.scorers.server_scorer import ServerScorer
 
         self.close()
-        self._scorer = ServerScorer(self._settings, [member.adapter for member in members], self._method, rank=rank)
-        return self._scorer
+        # By content: a server on another store may have other versions under these numbers.
+        pool = [f"{member.adapter.partition('@')[0]}@sha256:{member.digest[:_DIGITS]}" for member in members]
+        self._scorer = scorer = ServerScorer(self._settings, pool, self._method, rank=rank)
+        scorer.check(min(self._mixed, len(members)))
+        return scorer

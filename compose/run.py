@@ -56,7 +56,7 @@ def _run(job: Job, store: Store, progress: Progress, stage: Stage, by: str | Non
     stage("reading the examples")
     plan = planned(job.spec, store, job.pool)
     stage("loading the model" if plan.spec.scorer == "torch" else f"asking {plan.spec.server.url}")
-    with opened(job, store) as backend:
+    with opened(job, store, plan.adapters) as backend:
         searched = _searched(job, plan, backend, progress, stage)
         stage("judging on the held-out examples")
         result = _judged(job, plan, searched, backend)

@@ -16,6 +16,7 @@
         ├── TooManyAdapters                 no place for one more adapter within the time limit
         ├── MixturesBusy                    the mixture was not built within the time limit
         ├── OfflineBusy                     other work of its kind is being done, or memory is short
+        ├── TooManyJobs                     as many jobs wait as may
         └── AdapterNotLoaded                the engine cannot load the adapter
 
 Each carries `param`, the request field it is about, where there is one. The HTTP status of each is in one table,
@@ -91,6 +92,10 @@ class MixturesBusy(RequestRefused):
 
 class OfflineBusy(RequestRefused):
     """Another adapter is being converted or mixed, or there is not enough memory for it now."""
+
+
+class TooManyJobs(RequestRefused):
+    """As many jobs wait for their turn as may."""
 
 
 class AdapterNotLoaded(RequestRefused):

@@ -116,6 +116,7 @@ def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
         "--middleware": "loraloom.server.gate.gate.GateMiddleware",
         "--worker-extension-cls": "loraloom.server.worker.AdapterReading",
         "--shutdown-timeout": str(round(settings.drain_timeout)),
+        "--scheduling-policy": "priority",  # so that jobs come after requests; without priorities it is first come
     }
     return ("--enable-lora", *(word for option in options.items() for word in option))
 

@@ -5,7 +5,6 @@ control group is ended as a whole, as Kubernetes does, the check before it start
 """
 
 import argparse
-import ctypes
 import json
 import logging
 import os
@@ -14,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from loraloom.adapters.errors import (
 from loraloom.adapters.methods import Method
 from loraloom.adapters.mixtures.mix import Limit, Outcome, mix
 from loraloom.adapters.names import parse_method
+from loraloom.server.aside import stand_aside, threads
 from loraloom.server.errors import OfflineBusy, OfflineFailed
 from loraloom.server.footprint import read_footprint
 from loraloom.server.machine.memory import read_memory
@@ -42,7 +41,6 @@ TOLD = (BaseMismatch, UnsupportedAdapter, InvalidAdapter, InvalidBase, InvalidMi
 """What is told from one process to the other, the most special first."""
 PATIENCE = 3600.0
 """Seconds that one piece of work may take."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Offline:
@@ -153,7 +151,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("job", choices=_JOBS)
     parser.add_argument("wanted", type=json.loads)
     given = parser.parse_args(arguments)
-    _stand_aside()
+    _compute_aside()
     try:
         result = _JOBS[given.job](given.wanted)
     except TOLD as error:
@@ -167,16 +165,11 @@ def _kind_of(error: AdapterError) -> str:
     return next(kind.__name__ for kind in TOLD if isinstance(error, kind))
 
 
-def _stand_aside() -> None:
-    """Leave processors and memory to the engine, and end with the server."""
+def _compute_aside() -> None:
     import torch
 
-    os.nice(10)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
-    if sys.platform == "linux":
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000")
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    stand_aside(nice=10)
+    torch.set_num_threads(threads())
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class LoraLoomRoutes:
         if handoff is None or engine_client is None:
             return
         gate = state.loraloom = await asyncio.to_thread(_gate, handoff, engine_client, state, args)
-        background = (_end_with_the_engine(gate), _residency(gate).run())
+        background = (_end_with_the_engine(gate), _residency(gate).run(), gate.jobs.run())
         self._tasks = [asyncio.create_task(each) for each in background]
         os.write(handoff.control, b"r")
 

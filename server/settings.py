@@ -52,6 +52,7 @@ class Settings(BaseModel):
     )
     cache: Path = Field(default_factory=cache_home, description="folder for downloads and the cache of a remote store")
     cache_bytes: int = Field(20 * 2**30, ge=2**20, description="bound of the cache of a remote store, in bytes")
+    jobs: Path = Field(default_factory=lambda: data_home() / "jobs", description="folder of the jobs of `compose`")
     max_loras: int = Field(8, ge=1, description="adapters in one batch (slots on the GPU)")
     max_cpu_loras: int = Field(64, ge=1, description="adapters in flight, and kept in main memory")
     max_lora_rank: int | Literal["auto"] = Field(
@@ -78,7 +79,7 @@ class Settings(BaseModel):
     open_paths: tuple[str, ...] = Field((), description="further paths of vLLM's server to open, for example /load")
     cpu_kernels: bool = Field(True, description="use LoraLoom's LoRA kernels where the engine runs on a CPU")
 
-    @field_validator("model", "adapters", "cache", mode="before")
+    @field_validator("model", "adapters", "cache", "jobs", mode="before")
     @classmethod
     def _home_is_known(cls, value: object) -> object:
         return os.path.expanduser(value) if isinstance(value, str) else value

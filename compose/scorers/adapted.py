@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from loraloom.adapters.arithmetic.factors import Factors
 from loraloom.compose.errors import InvalidPool
-from loraloom.compose.scorers.stacks import Stack, stacked
+from loraloom.compose.scorers.stacks import Stack, at_least_float32, stacked
 from loraloom.compose.scorers.updates import Update
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class AdaptedModel:
     def under(self, population: Sequence[Sequence[float]]) -> Iterator["AdaptedModel"]:
         """The model under these candidates: its input holds as many rows of each, one candidate after the other."""
         assert all(len(weights) == self._adapters for weights in population), "a candidate weighs the whole pool"
-        weights = torch.tensor(population, dtype=torch.float32, device=self.model.device)
+        dtype = at_least_float32(self.model.dtype)
+        weights = torch.tensor(population, dtype=dtype, device=self.model.device)
         try:
             for path, stack in self._stacks.items():
                 self._layers[path].update = stack.mixed(weights)
@@ -66,8 +67,8 @@ class AdaptedModel:
         """Go on with some of the candidates, given by their places among those that there are now."""
         chosen = torch.tensor(candidates, device=self.model.device)
         for layer in self._layers.values():
-            assert layer.update is not None, "there are candidates"
-            layer.update = layer.update.narrowed(chosen)
+            if layer.update is not None:
+                layer.update = layer.update.narrowed(chosen)
 
     def close(self) -> None:
         """Give the model its own layers back."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from loraloom.compose.scorers.stacks import at_least_float32
 from loraloom.compose.scoring import RowScore
 
 
@@ -16,7 +17,7 @@ class Batch:
 
     Attributes:
         tokens: [lines, length].
-        inputs: what else the model takes, of one candidate: each is [lines, …], or [1, …] where all lines share it.
+        inputs: what else the model takes, of one candidate, each [lines, …].
         keep: [kept], the places within a line at which logits are wanted.
         place: [answer tokens], of all rows: the logits that predict it, as an index of the flattened [lines, kept].
         target: [answer tokens], their ids.
@@ -31,23 +32,22 @@ class Batch:
     lengths: tuple[int, ...]
 
     def arguments(self, candidates: int) -> dict[str, Any]:
-        """The model's arguments for so many candidates."""
-        lines = len(self.tokens)
-        repeated = {
-            name: value.repeat(candidates, *[1] * (value.ndim - 1)) if len(value) == lines else value
-            for name, value in {"input_ids": self.tokens, **self.inputs}.items()
-        }
-        return {**repeated, "logits_to_keep": self.keep}
+        """The model's arguments for so many candidates, `keep` left out."""
+        given = {"input_ids": self.tokens, **self.inputs}
+        return {name: value.repeat(candidates, *[1] * (value.ndim - 1)) for name, value in given.items()}
 
     def scores(self, logits: Tensor) -> list[list[RowScore]]:
         """Each candidate's scores of the rows, from logits of shape [candidates * lines, kept, vocabulary]."""
-        flat = logits.reshape(-1, len(self.tokens) * len(self.keep), logits.shape[-1]).float()
-        wanted = flat[:, self.place, self.target]
-        nll = (flat.logsumexp(-1)[:, self.place] - wanted).tolist()
-        right = (flat.argmax(-1)[:, self.place] == self.target).tolist()
-        return [self._rows(*each) for each in zip(nll, right, strict=True)]
+        kept = logits.reshape(-1, len(self.tokens) * len(self.keep), logits.shape[-1])
+        return [self._rows(each) for each in kept]
 
-    def _rows(self, nll: Sequence[float], right: Sequence[bool]) -> list[RowScore]:
+    def _rows(self, logits: Tensor) -> list[RowScore]:
+        """One candidate's; one at a time, since a large vocabulary's logits of many would not fit any cache."""
+        nll = -logits.log_softmax(-1, dtype=at_least_float32(logits.dtype))[self.place, self.target]
+        right = logits.argmax(-1)[self.place] == self.target
+        return self._cut(nll.tolist(), right.tolist())
+
+    def _cut(self, nll: Sequence[float], right: Sequence[bool]) -> list[RowScore]:
         rows, first = [], 0
         for length in self.lengths:
             part = slice(first, first + length)

@@ -4,7 +4,7 @@ The line is a tree of tokens, written one after the other: each sees those on it
 has the position that it has in its row. Of an answer the last token is left out: nothing is predicted from it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -40,13 +40,6 @@ class Tree:
             path.append(node)
         self.paths.append(path)
 
-    def _child(self, node: int, token: int) -> int:
-        known = self._children.setdefault((node, token), len(self.tokens))
-        if known == len(self.tokens):
-            self.tokens.append(token)
-            self.parents.append(node)
-        return known
-
     def visible(self) -> np.ndarray:
         """[tokens, tokens]: whether the second is on the way to the first, or is the first."""
         seen = np.eye(len(self.tokens), dtype=bool)
@@ -54,6 +47,13 @@ class Tree:
             if parent >= 0:
                 seen[node] |= seen[parent]
         return seen
+
+    def _child(self, node: int, token: int) -> int:
+        child = self._children.setdefault((node, token), len(self.tokens))
+        if child == len(self.tokens):
+            self.tokens.append(token)
+            self.parents.append(node)
+        return child
 
 
 def common_prefix(rows: Sequence[Row]) -> int:
@@ -67,29 +67,28 @@ def common_prefix(rows: Sequence[Row]) -> int:
     return length
 
 
-def packed(rows: Sequence[Row], limit: int, device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
-    """The rows in their order, in batches of one line each.
+def packed(rows: Sequence[Row], start: int, limit: int, device: torch.device, dtype: torch.dtype) -> Batch:
+    """The next rows, as many as there is room for, in one line.
 
     The first batch has the prefix that is common to all rows, as its first tokens. The others have it not: they are to
     be run with a cache that holds it.
 
     Args:
-        rows: at least one.
+        rows: all of them.
+        start: the first that the batch is to have.
         limit: tokens of a line, unless it has one row only.
         device: where the tensors go.
         dtype: of the model's numbers, which masks are of.
     """
-    prefix = common_prefix(rows)
-    tree, skipped = Tree(), 0
-    members: list[Row] = []
-    for row in rows:
-        sequence = row.prompt + row.answer[:-1]
-        if members and len(tree.tokens) + tree.missing(sequence[skipped:]) > limit:
-            yield _batch(tree, members, skipped, device, dtype)
-            tree, members, skipped = Tree(), [], prefix
-        tree.add(sequence[skipped:])
-        members.append(row)
-    yield _batch(tree, members, skipped, device, dtype)
+    skipped = common_prefix(rows) if start else 0
+    tree, end = Tree(), start
+    while end < len(rows):
+        sequence = (rows[end].prompt + rows[end].answer[:-1])[skipped:]
+        if end > start and len(tree.tokens) + tree.missing(sequence) > limit:
+            break
+        tree.add(sequence)
+        end += 1
+    return _batch(tree, rows[start:end], skipped, device, dtype)
 
 
 def _batch(tree: Tree, rows: Sequence[Row], skipped: int, device: torch.device, dtype: torch.dtype) -> Batch:

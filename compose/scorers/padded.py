@@ -1,6 +1,6 @@
 """Rows in a line each, padded to the longest: the layout that every causal language model understands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -8,15 +8,13 @@ from loraloom.compose.scorers.batches import Batch
 from loraloom.compose.scoring import Row
 
 
-def padded(rows: Sequence[Row], limit: int, device: torch.device) -> Iterator[Batch]:
-    """The rows in their order, in batches of at most `limit` tokens with padding, or of one row."""
-    members: list[Row] = []
-    for row in rows:
-        if members and (len(members) + 1) * max(map(len, [*members, row])) > limit:
-            yield _batch(members, device)
-            members = []
-        members.append(row)
-    yield _batch(members, device)
+def padded(rows: Sequence[Row], start: int, limit: int, device: torch.device) -> Batch:
+    """The next rows from `start` on, as many as come to `limit` tokens with their padding, but one at least."""
+    end, longest = start + 1, len(rows[start])
+    while end < len(rows) and (end + 1 - start) * max(longest, len(rows[end])) <= limit:
+        longest = max(longest, len(rows[end]))
+        end += 1
+    return _batch(rows[start:end], device)
 
 
 def _batch(rows: Sequence[Row], device: torch.device) -> Batch:

@@ -21,8 +21,8 @@ class Stack(Protocol):
         """(out_features, in_features)."""
         ...
 
-    def mixed(self, weights: Tensor) -> Update:
-        """The updates of candidates, whose weights are [candidates, adapters of the pool]."""
+    def mixed(self, weights: Tensor) -> Update | None:
+        """The updates of candidates, whose weights are [candidates, adapters of the pool]; None if all are zero."""
         ...
 
 
@@ -44,9 +44,11 @@ class ExactStack:
     def shape(self) -> tuple[int, int]:
         return self.b.shape[1], self.a.shape[1]
 
-    def mixed(self, weights: Tensor) -> SharedUpdate:
+    def mixed(self, weights: Tensor) -> SharedUpdate | None:
         scale = weights[:, self.owner]
         used = (scale != 0).any(dim=0)
+        if not used.any():
+            return None
         if used.all():
             return SharedUpdate(self.a, self.b, scale.to(self.a.dtype))
         return SharedUpdate(self.a[used], self.b[used], scale[:, used].to(self.a.dtype))
@@ -74,8 +76,10 @@ class LorahubStack:
     def shape(self) -> tuple[int, int]:
         return self.b.shape[1] // self.rank, self.a.shape[1] // self.rank
 
-    def mixed(self, weights: Tensor) -> OwnUpdate:
+    def mixed(self, weights: Tensor) -> OwnUpdate | None:
         own = weights[:, self.owner]
+        if not own.any():
+            return None
         a, b = ((own @ factor).to(self.dtype).view(len(own), self.rank, -1) for factor in (self.a, self.b))
         return OwnUpdate(a, b)
 
@@ -102,6 +106,11 @@ def stacked(
     return MappingProxyType(stacks)
 
 
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The type that sums are made in, for a model of a type."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 _Members = Sequence[tuple[int, Factors]]
 
 
@@ -119,8 +128,9 @@ def _lorahub(path: str, members: _Members, device: torch.device, dtype: torch.dt
             f"lorahub adds the factors of adapters of one rank, and in {path} these have ranks "
             f"{', '.join(map(str, ranks))}: use the method exact, or bring them all to one rank first"
         )
-    a = torch.stack([factors.a.float().reshape(-1) for _, factors in members])
-    b = torch.stack([factors.b.float().T.reshape(-1) for _, factors in members])
+    wide = at_least_float32(dtype)
+    a = torch.stack([factors.a.to(wide).reshape(-1) for _, factors in members])
+    b = torch.stack([factors.b.to(wide).T.reshape(-1) for _, factors in members])
     owner = torch.tensor([place for place, _ in members])
     return LorahubStack(a.to(device), b.to(device), owner.to(device), ranks[0], dtype)
 

@@ -41,7 +41,9 @@ class SharedUpdate:
 
     def added(self, out: Tensor, x: Tensor) -> Tensor:
         inner = x.reshape(-1, x.shape[-1]) @ self.a.T
-        inner = (inner.view(len(self.scale), -1, len(self.a)) * self.scale[:, None]).view(-1, len(self.a))
+        # No view with -1: where no candidate uses any adapter of this layer the rank is 0.
+        each = inner.view(len(self.scale), len(inner) // len(self.scale), len(self.a))
+        inner = (each * self.scale[:, None]).view(inner.shape)
         return torch.addmm(out.reshape(-1, out.shape[-1]), inner, self.b).view(out.shape)
 
     def narrowed(self, candidates: Tensor) -> "SharedUpdate":

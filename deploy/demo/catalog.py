@@ -29,6 +29,11 @@ def demo_adapters() -> tuple[DemoAdapter, ...]:
     return tuple(_read(folder) for folder in sorted(_FOLDER.iterdir()) if (folder / "card.json").is_file())
 
 
+def demo_jobs() -> dict[str, Path]:
+    """The descriptions of the demo's jobs for `loraloom compose`, by their names."""
+    return {path.stem: path for path in sorted(Path(__file__).with_name("jobs").glob("*.yaml"))}
+
+
 def _read(folder: Path) -> DemoAdapter:
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     lines = (folder / "examples.jsonl").read_text(encoding="utf-8").splitlines()

@@ -6,14 +6,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from loraloom.adapters.store import Store
 from loraloom.compose.errors import Interrupted
 from loraloom.compose.jobs import Job, Jobs
+from loraloom.compose.plan import planned, with_examples
 from loraloom.compose.run import Stage
 from loraloom.compose.run import report as draw_report
 from loraloom.compose.run import run as run_job
 from loraloom.compose.search import Progress
+from loraloom.compose.spec import JobSpec, read_spec
 from loraloom.compose.trials import Trial
 from loraloom.server.cli.compose_text import found, heading, plan_text, standing
 from loraloom.server.cli.options import configured, user
@@ -35,17 +38,22 @@ def init(options: Options, _: Extra) -> int:
 
 def run(options: Options, _: Extra) -> int:
     """Check a job, write it down, and run it."""
-    from loraloom.compose.plan import planned, with_examples
-    from loraloom.compose.spec import read_spec
-
     settings = configured(options).settings
-    store = open_store(settings, create=False)
     spec = with_examples(read_spec(options.spec))
-    plan = planned(spec.model_copy(update={"base": options.base}) if options.base else spec, store)
-    print(plan_text(plan))
+    if options.base:
+        spec = spec.model_copy(update={"base": options.base})
+    store = open_store(settings, create=False)
     if options.check:
+        print(plan_text(planned(spec, store)))
         return 0
-    job = Jobs(settings.jobs).create(plan, store.url)
+    return run_spec(spec, store, settings.jobs)
+
+
+def run_spec(spec: JobSpec, store: Store, jobs: Path) -> int:
+    """Write a job down in the folder `jobs` and run it; returns the exit status."""
+    plan = planned(spec, store)
+    print(plan_text(plan))
+    job = Jobs(jobs).create(plan, store.url)
     print(f"job {job.id} in {job.folder}", flush=True)
     return _run(job, store, plan.trials)
 

@@ -217,6 +217,11 @@ def _add_compose(commands: Commands) -> None:
     run.add_argument("spec", metavar="SPEC", type=Path, help="the job's description, YAML or JSON")
     run.add_argument("--base", metavar="MODEL", help="the base model [what the job or its adapters name]")
     run.add_argument("--check", action="store_true", help="only check it, and say what would be done")
+    demo = _command(compose, "demo", "compose_demo", "demo", "run one of the demo's jobs on the demo model")
+    demo.add_argument(
+        "name", metavar="JOB", nargs="?", default="two-tasks", help="two-tasks, people or chat [two-tasks]"
+    )
+    demo.add_argument("--jobs", type=Path, metavar="DIR", help="folder of the jobs [in the user's data folder]")
     listing = _job_command(compose, "list", "list_jobs", "list the jobs")
     listing.add_argument("--json", action="store_true", help="print JSON")
     show = _job_command(compose, "show", "show", "show where a job stands, or what it has found")

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.store import Store
+from loraloom.compose.jobs import Jobs
 from loraloom.server.base import ServedBase
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.building import Builder
@@ -16,6 +17,7 @@ from loraloom.server.gate.leases import Leases, Residents
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import OpenPaths
 from loraloom.server.gate.selection import Selector
+from loraloom.server.jobs import Child, JobQueue
 from loraloom.server.offline import Offline
 from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
@@ -59,6 +61,7 @@ def assemble(
     )
     selector = Selector(store, base_names, base, limit, settings.max_mixture_terms)
     leases = Leases(engine, Contents(stored, mixtures), capacity, settings.queue_timeout)
+    effects = Effects(engine, leases, store, selector.resolve)
     return Gate(
         settings=settings,
         store=store,
@@ -67,8 +70,14 @@ def assemble(
         selector=selector,
         leases=leases,
         mixtures=mixtures,
-        effects=Effects(engine, leases, store, selector.resolve),
+        effects=effects,
         offline=Offline(str(settings.model), scratch.subfolder("offline")),
+        jobs=JobQueue(
+            Jobs(settings.jobs),
+            Child(settings.cache / "blobs", scratch.subfolder("compose")),
+            store.resolve,
+            effects.measure,
+        ),
         scratch=scratch,
         paths=OpenPaths(settings.open_paths),
     )

@@ -35,9 +35,11 @@ from loraloom.server.gate.exchange import (
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import Kind, OpenPaths
+from loraloom.server.gate.priority import check_priority
 from loraloom.server.gate.running import Running
 from loraloom.server.gate.selection import Selector, rewritten
 from loraloom.server.gate.statuses import UNEXPECTED, send_error, status_of
+from loraloom.server.jobs import JobQueue
 from loraloom.server.offline import Offline
 from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
@@ -84,6 +86,7 @@ class Gate:
     mixtures: Mixtures
     effects: Effects
     offline: Offline
+    jobs: JobQueue
     scratch: Scratch
     paths: OpenPaths
     running: Running = field(default_factory=Running)
@@ -172,6 +175,7 @@ class Gate:
             return await onward(exchange)
         body.check_json_type(exchange)
         fields = body.parse(await body.read(exchange.receive, self.settings.max_body_bytes))
+        check_priority(exchange, fields)
         if fields.get("background"):
             raise NotServed("responses in the background are not available on this server", param="background")
         choice = await self.selector.choose(fields)

@@ -59,6 +59,10 @@ OPEN = (
     _route("GET POST HEAD", "/v1/adapters", Kind.UPLOAD),
     _route("GET HEAD DELETE PUT", "/v1/adapters/{name}"),
     _route("POST", "/v1/mixtures"),
+    _route("GET HEAD POST", "/v1/compose/jobs"),
+    _route("POST", "/v1/compose/jobs/{id}/cancel"),
+    _route("POST", "/v1/compose/jobs/{id}/resume"),
+    _route("GET HEAD", "/v1/compose/jobs/{id}"),
     _route("POST", "/v1/load_lora_adapter"),
     _route("POST", "/v1/unload_lora_adapter"),
 )

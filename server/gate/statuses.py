@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydantic_core import to_json
 
 from loraloom.adapters import errors as adapters
+from loraloom.compose import errors as compose
 from loraloom.server import errors as server
 from loraloom.server.gate.exchange import Send
 
@@ -53,7 +54,14 @@ STATUSES: dict[type[Exception], Status] = {
     server.TooManyAdapters: Status(503, "too_many_adapters", retry_after=1),
     server.MixturesBusy: Status(503, "mixtures_busy", retry_after=5),
     server.OfflineBusy: Status(503, "offline_busy", retry_after=30),
+    server.TooManyJobs: Status(503, "too_many_jobs", retry_after=60),
     server.AdapterNotLoaded: Status(400, "adapter_not_loaded"),
+    compose.InvalidSpec: Status(400, "invalid_job"),
+    compose.InvalidExamples: Status(400, "invalid_examples"),
+    compose.InvalidPool: Status(400, "invalid_pool"),
+    compose.JobNotFound: Status(404, "job_not_found"),
+    compose.JobBusy: Status(409, "job_busy"),
+    compose.DamagedJob: Status(500, "job_damaged"),
 }
 UNEXPECTED = Status(500, "internal_error")
 

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from loraloom.server.routes import adapters, health, legacy, mixtures, models
+from loraloom.server.routes import adapters, compose, health, legacy, mixtures, models
 
 
 def routers() -> list[APIRouter]:
     """Every router of ours."""
-    return [health.router, models.router, adapters.router, mixtures.router, legacy.router]
+    return [health.router, models.router, adapters.router, mixtures.router, compose.router, legacy.router]

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from loraloom.adapters.errors import AdapterError
+from loraloom.compose.errors import ComposeError
 from loraloom.server.errors import InvalidBody, ServerError
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.statuses import error_body, status_of
@@ -25,7 +26,7 @@ class GatedRoute(APIRoute):
         async def answering(request: Request) -> Response:
             try:
                 return await handler(request)
-            except (AdapterError, ServerError) as error:
+            except (AdapterError, ComposeError, ServerError) as error:
                 return _answer(error)
             except RequestValidationError as error:
                 return _answer(InvalidBody(first_problem(error.errors(), skip=1)))

@@ -1,6 +1,18 @@
 """Every benchmark."""
 
-from tests.bench import adapters_scaling, edge_cpu, edge_serving, lora_overhead, lora_rank, mixing, mixtures, soak, swap
+from tests.bench import (
+    adapters_scaling,
+    compose_optimizers,
+    compose_speed,
+    edge_cpu,
+    edge_serving,
+    lora_overhead,
+    lora_rank,
+    mixing,
+    mixtures,
+    soak,
+    swap,
+)
 from tests.bench.registry import Registry
 
 BENCHMARKS = Registry()
@@ -11,5 +23,7 @@ BENCHMARKS.add(lora_rank.BENCHMARK)
 BENCHMARKS.add(adapters_scaling.BENCHMARK)
 BENCHMARKS.add(mixing.BENCHMARK)
 BENCHMARKS.add(mixtures.BENCHMARK)
+BENCHMARKS.add(compose_speed.BENCHMARK)
+BENCHMARKS.add(compose_optimizers.BENCHMARK)
 BENCHMARKS.add(swap.BENCHMARK)
 BENCHMARKS.add(soak.BENCHMARK)

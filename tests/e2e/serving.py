@@ -94,7 +94,7 @@ def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vl
     port = _free_port()
     command = [sys.executable, "-m", "loraloom.server.cli", "serve", str(model), "--served-name", BASE]
     command += ["--port", str(port), "--adapters", str(store), "--cache", str(folder / "cache")]
-    command += [*arguments, "--", *vllm]
+    command += ["--jobs", str(folder / "jobs"), *arguments, "--", *vllm]
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "HF_HUB_OFFLINE": "1"})

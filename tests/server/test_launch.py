@@ -51,7 +51,21 @@ def test_settings_become_arguments(settings: Settings) -> None:
     assert (value(launch, "--host"), value(launch, "--port")) == ("::1", "9")
     assert (value(launch, "--max-loras"), value(launch, "--max-cpu-loras")) == ("3", "7")
     assert value(launch, "--shutdown-timeout") == "30"
+    assert value(launch, "--scheduling-policy") == "priority"
     assert launch.arguments[-2:] == ("--max-model-len", "64")
+
+
+def test_the_users_own_scheduling_wins(settings: Settings) -> None:
+    """vLLM's parser takes the last."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vLLM's own imports warn of deprecations
+        from loraloom.server import engine
+
+        ours, theirs = (
+            engine._parse(planned(settings, *extra).arguments).scheduling_policy
+            for extra in ((), ("--scheduling-policy", "fcfs"))
+        )
+    assert (ours, theirs) == ("priority", "fcfs")
 
 
 @pytest.mark.parametrize("option", ["--middleware", "--worker-extension-cls"])

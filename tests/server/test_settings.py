@@ -124,9 +124,10 @@ def test_commas_separate_in_a_variable(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_tilde_is_the_users_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    (folder / "loraloom.yaml").write_text("model: ~/tiny\nadapters: ~/store\ncache: ~/cache\n")
+    (folder / "loraloom.yaml").write_text("model: ~/tiny\nadapters: ~/store\ncache: ~/cache\njobs: ~/jobs\n")
     got = configure({}).settings
     assert (got.model, got.adapters, got.cache) == ("/home/ada/tiny", "/home/ada/store", Path("/home/ada/cache"))
+    assert got.jobs == Path("/home/ada/jobs")
 
 
 def test_the_usual_folders_follow_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +136,7 @@ def test_the_usual_folders_follow_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     got = configure({}).settings
     assert (got.adapters, got.cache) == ("/data/loraloom/store", Path("/home/ada/.cache/loraloom"))
+    assert got.jobs == Path("/data/loraloom/jobs")
 
 
 @pytest.mark.parametrize(

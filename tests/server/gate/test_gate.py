@@ -50,6 +50,18 @@ def test_the_stages_are_one_list_in_this_order(gate: Gate) -> None:
     ]
 
 
+async def test_nobody_comes_before_others(client: httpx.AsyncClient, model: Model) -> None:
+    body = {"model": BASE, "messages": []}
+    replies = [
+        await client.post(CHAT, json={**body, "priority": -1}),
+        await client.post(CHAT, json=body, headers={"x-vllm-priority": "-1"}),
+        await client.post(CHAT, json={**body, "priority": 5}),
+    ]
+    assert [reply.status_code for reply in replies] == [400, 400, 200]
+    assert error_of(replies[0])["param"] == "priority"
+    assert len(model.seen) == 1
+
+
 async def test_the_engine_gets_the_canonical_name(
     client: httpx.AsyncClient, model: Model, publish: Publish, engine: FakeEngine
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from loraloom.adapters import errors as adapters
+from loraloom.compose import errors as compose
 from loraloom.server import errors as server
 from loraloom.server.gate.statuses import STATUSES, UNEXPECTED, error_body, send_error, status_of
 
@@ -15,6 +16,10 @@ NEVER_AT_THE_EDGE = {
     server.ServerError,
     server.RequestRefused,
     server.InvalidSettings,  # before the server starts
+    compose.ComposeError,
+    compose.Interrupted,  # these end the process of a job, which tells them in its folder
+    compose.ServerLost,
+    compose.Cancelled,
 }
 
 
@@ -23,7 +28,7 @@ def classes(module: Any) -> set[type[Exception]]:
     return {kind for kind in found if issubclass(kind, Exception) and kind.__module__ == module.__name__}
 
 
-EVERY = sorted(classes(adapters) | classes(server), key=lambda kind: kind.__name__)
+EVERY = sorted(classes(adapters) | classes(compose) | classes(server), key=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind not in NEVER_AT_THE_EDGE])
@@ -76,6 +81,13 @@ def test_only_what_may_pass_by_itself_asks_to_try_again() -> None:
         (server.RankTooHigh("…"), 400, "rank_too_high"),
         (server.TooManyAdapters("…"), 503, "too_many_adapters"),
         (server.AdapterNotLoaded("…"), 400, "adapter_not_loaded"),
+        (server.TooManyJobs("…"), 503, "too_many_jobs"),
+        (compose.InvalidSpec("…"), 400, "invalid_job"),
+        (compose.InvalidExamples("…"), 400, "invalid_examples"),
+        (compose.InvalidPool("…"), 400, "invalid_pool"),
+        (compose.JobNotFound("…"), 404, "job_not_found"),
+        (compose.JobBusy("…"), 409, "job_busy"),
+        (compose.DamagedJob("…"), 500, "job_damaged"),
         (KeyError("…"), 500, "internal_error"),
         (ValueError("…"), 500, "internal_error"),
     ],

@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel, ValidationError
 
 from loraloom.adapters.errors import AdapterNotFound, StoreError
+from loraloom.compose.errors import JobNotFound
 from loraloom.server.errors import BodyTooLarge, EngineUnavailable
 from loraloom.server.gate.gate import Gate
 from loraloom.server.routes.gated import Gated, GatedRoute, first_problem
@@ -36,6 +37,7 @@ def router() -> APIRouter:
         (AdapterNotFound("sql"), (404, "model_not_found"), None),
         (StoreError("gone"), (503, "store_unavailable"), "5"),
         (EngineUnavailable("dead"), (503, "engine_unavailable"), "5"),
+        (JobNotFound("gone"), (404, "job_not_found"), None),
     ],
 )
 async def test_an_error_of_ours(

@@ -1,0 +1,280 @@
+"""Jobs that compose adapters, beside the server: one at a time, each as a process of its own that gives way to it.
+
+A job whose process ends with the server is interrupted; the next server lists it, and goes on with it when it is told.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from loraloom.adapters.names import Adapter, parse_adapter
+from loraloom.adapters.store.records import VersionRecord
+from loraloom.compose import jobs
+from loraloom.compose.errors import DamagedJob, JobBusy
+from loraloom.compose.jobs import Job, Jobs
+from loraloom.server.aside import stand_aside
+from loraloom.server.errors import TooManyJobs
+from loraloom.server.footprint import read_footprint
+from loraloom.server.machine.memory import read_memory
+
+log = logging.getLogger("vllm.loraloom.jobs")
+
+Status: TypeAlias = Literal["queued"] | jobs.Status
+
+MOST = 16
+"""Jobs that may wait for their turn."""
+LOOK = 0.5
+"""Seconds between two looks at what may have changed: the memory that is free, whether a job obeys."""
+GRACE = 15.0
+"""Seconds that a cancelled job gets to end by itself."""
+LOG = "log.txt"
+"""In a job's folder: what its processes have printed."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a job stands, as a server sees it.
+
+    Attributes:
+        status: as in `compose.jobs.State`, or "queued": it waits for its turn.
+        reason: why it ended before it was done, or what it waits for; else empty.
+        trials, best: as in `compose.jobs.State`.
+        ahead: jobs that come before it, where it is queued.
+    """
+
+    status: Status
+    reason: str = ""
+    trials: int = 0
+    best: float | None = None
+    ahead: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing happens any more by itself."""
+        return self.status not in ("queued", "running")
+
+
+class Runs(Protocol):
+    """Runs jobs as processes."""
+
+    async def start(self, job: Job) -> asyncio.subprocess.Process:
+        """A process that runs the job, or goes on with it."""
+
+    def short(self, job: Job) -> str:
+        """What there is too little of to start it now, in one sentence; empty if nothing. May block."""
+
+
+class JobQueue:
+    """The jobs of one server; all methods belong to its event loop."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        child: Runs,
+        resolve: Callable[[Adapter], VersionRecord],
+        announce: Callable[[VersionRecord], object],
+        most: int = MOST,
+    ) -> None:
+        """
+        Args:
+            jobs: their folder.
+            child: runs one.
+            resolve: the version of a name; may block.
+            announce: told of every version that a job has published.
+            most: that may wait.
+        """
+        self.jobs = jobs
+        self._child = child
+        self._resolve = resolve
+        self._announce = announce
+        self._most = most
+        self._waiting: list[Job] = []
+        self._coming = 0
+        self._current: Job | None = None
+        self._unwanted = False
+        self._short = ""
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run jobs for ever, one after the other; what goes wrong is logged."""
+        while True:
+            self._current, self._unwanted = await self._next(), False
+            try:
+                await self._run(self._current)
+                await self._tell(self._current)
+            except Exception:
+                log.exception("the job %s could not be run", self._current.id)
+            finally:
+                self._current = None
+
+    async def submit(self, make: Callable[[], Job]) -> Job:
+        """Make a job, if there is room for one more, and let it wait for its turn.
+
+        Args:
+            make: makes it; may block, and raise what it likes.
+
+        Raises:
+            TooManyJobs: as many wait as may.
+        """
+        self._check_room()
+        self._coming += 1
+        try:
+            job = await asyncio.to_thread(make)
+        finally:
+            self._coming -= 1
+        self._add(job)
+        return job
+
+    async def resume(self, id: str) -> Job:
+        """Let a job that has ended before it was done wait for its turn; one that is done stays as it is.
+
+        Raises:
+            JobNotFound: there is none.
+            JobBusy: it runs, or waits already.
+            TooManyJobs: as many wait as may.
+        """
+        job, standing = await self.find(id)
+        if not standing.ended:
+            raise JobBusy(f"the job {job.id} is {standing.status}: wait for it, or cancel it")
+        if standing.status != "done":
+            self._check_room()
+            self._add(job)
+        return job
+
+    async def cancel(self, id: str) -> Job:
+        """End a job, or take it out of the queue; one that has ended stays as it is. Raises `JobNotFound`."""
+        job, standing = await self.find(id)
+        if standing.status == "queued":
+            self._waiting = [each for each in self._waiting if each.id != job.id]
+            await asyncio.to_thread(job.end, "cancelled", "it was cancelled while it waited for its turn")
+        elif not standing.ended:
+            await asyncio.to_thread(job.cancel)
+            self._unwanted = self._unwanted or self._is_current(job)
+        return job
+
+    async def find(self, id: str) -> tuple[Job, Standing]:
+        """A job, and where it stands; raises `JobNotFound`."""
+        job = await asyncio.to_thread(self.jobs.get, id)
+        return job, await self.standing(job)
+
+    async def standing(self, job: Job) -> Standing:
+        """Where a job stands."""
+        try:
+            state = await asyncio.to_thread(job.state)
+        except DamagedJob as error:
+            return Standing("failed", str(error))
+        ahead = next((place for place, each in enumerate(self._waiting) if each.id == job.id), None)
+        if ahead is not None:
+            return Standing("queued", self._short, state.trials, state.best, ahead + (self._current is not None))
+        if self._is_current(job):  # its process may not have begun, or may still write the report
+            return Standing("running", "", state.trials, state.best)
+        return Standing(state.status, state.reason, state.trials, state.best)
+
+    def _is_current(self, job: Job) -> bool:
+        return self._current is not None and self._current.id == job.id
+
+    def _check_room(self) -> None:
+        if len(self._waiting) + self._coming >= self._most:
+            raise TooManyJobs(f"{self._most} jobs wait for their turn already: try again later, or cancel one")
+
+    def _add(self, job: Job) -> None:
+        self._waiting.append(job)
+        self._changed.set()
+
+    async def _next(self) -> Job:
+        """The first that waits, as soon as there is what it needs."""
+        while True:
+            if self._waiting:
+                first = self._waiting[0]
+                self._short = await asyncio.to_thread(self._child.short, first)
+                if not self._short and self._waiting[:1] == [first]:  # it may have been cancelled meanwhile
+                    return self._waiting.pop(0)
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), LOOK if self._waiting else None)
+
+    async def _run(self, job: Job) -> None:
+        process = await self._child.start(job)
+        try:
+            await self._obeying(job, process)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+        log.info("the job %s ended with status %s", job.id, process.returncode)
+        state = await asyncio.to_thread(job.state)
+        if state.status == "created":
+            await asyncio.to_thread(job.end, "failed", f"its process could not begin: see {job.folder / LOG}")
+        elif self._unwanted and state.status == "interrupted":
+            await asyncio.to_thread(job.end, "cancelled", "it was cancelled")
+
+    async def _obeying(self, job: Job, process: asyncio.subprocess.Process) -> None:
+        """Wait for the end; a cancelled job that does not see it, or begins only then, is told again and then ended."""
+        ended = asyncio.ensure_future(process.wait())
+        told = 0
+        while not (await asyncio.wait({ended}, timeout=LOOK))[0]:
+            if self._unwanted:
+                told += 1
+                await asyncio.to_thread(job.cancel)
+            if told * LOOK > GRACE:
+                process.terminate()
+
+    async def _tell(self, job: Job) -> None:
+        result = await asyncio.to_thread(job.result)
+        if result is not None and result.published is not None:
+            self._announce(await asyncio.to_thread(self._resolve, parse_adapter(result.published)))
+
+
+@dataclass(frozen=True)
+class Child:
+    """`Runs` by `python -m loraloom.compose`, with the lowest priority.
+
+    Attributes:
+        cache: of a remote store.
+        scratch: a folder for what it needs for a while.
+    """
+
+    cache: Path
+    scratch: Path
+
+    async def start(self, job: Job) -> asyncio.subprocess.Process:
+        """As `Runs.start`; what it prints goes to the job's folder."""
+        command = [sys.executable, "-m", "loraloom.server.jobs", str(job.folder), "--cache", str(self.cache)]
+        environment = {**os.environ, "TMPDIR": str(self.scratch)}
+        with (job.folder / LOG).open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *command, "--by", "server", env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output,
+                stderr=output,
+            )  # fmt: skip
+
+    def short(self, job: Job) -> str:
+        """As `Runs.short`: the scorer `torch` loads the base once more, and half as much again is computed with."""
+        try:
+            footprint = read_footprint(Path(job.pool.base)) if job.spec.scorer == "torch" else None
+        except DamagedJob:  # as its process will find out
+            return ""
+        if footprint is None:
+            return ""
+        needed = 1.5 * footprint.weights * (2 if footprint.sixteen_bits else 1)
+        if (available := read_memory().available) >= needed:
+            return ""
+        return f"it needs about {needed / 2**30:.1f} GiB of main memory, and {available / 2**30:.1f} GiB are free"
+
+
+def main() -> None:
+    """In the process of its own: give way, and run the job."""
+    stand_aside(nice=19, last=signal.SIGTERM)
+    from loraloom.compose.__main__ import main as compose
+
+    sys.exit(compose())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""/v1/compose/jobs: learn a composition of adapters beside the server, and watch it being learned."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import BaseModel
+
+from loraloom.compose.errors import DamagedJob, JobNotFound
+from loraloom.compose.jobs import Job
+from loraloom.compose.plan import planned
+from loraloom.compose.spec import JobSpec, Server, spec_from
+from loraloom.server.aside import threads
+from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
+from loraloom.server.gate.body import parse
+from loraloom.server.gate.gate import Gate
+from loraloom.server.jobs import Standing
+from loraloom.server.routes.gated import Gated, GatedRoute
+
+router = APIRouter(prefix="/v1/compose/jobs", route_class=GatedRoute, tags=["LoraLoom"])
+
+LOOK = 0.25
+"""Seconds between two looks for what a stream could tell."""
+HEARTBEAT = 15.0
+"""Seconds of silence after which a stream says that it is still there."""
+PATIENCE = 600.0
+"""Seconds that a job's requests wait for this server, unless told: everybody else's come first."""
+REPORT_HEADERS = {"content-security-policy": "sandbox allow-scripts"}
+"""A report shows what models have written: it gets no say on this server."""
+
+
+class JobView(BaseModel, frozen=True):
+    """A job, and where it stands.
+
+    Attributes:
+        status: `queued` until its turn comes; then as `loraloom compose show` says it.
+        reason: why it ended before it was done, or what it waits for.
+        trials: done so far.
+        best: the smallest objective so far.
+        ahead: jobs that come before it.
+    """
+
+    id: str
+    name: str
+    status: str
+    reason: str
+    created: str
+    trials: int
+    best: float | None
+    ahead: int | None
+
+
+class JobDetails(JobView, frozen=True):
+    """A job with what was found, as in its `result.json`."""
+
+    result: Mapping[str, Any] | None
+
+
+class JobList(BaseModel, frozen=True):
+    """All jobs in this server's folder, the oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobView]
+
+
+@router.post("", status_code=202)
+async def submit(request: Request, gate: Gated) -> JobView:
+    """Check a job, and let it wait for its turn.
+
+    The body is a job's description as JSON, with its examples in it.
+    """
+    spec = _own(spec_from(await _body(request)), request, gate)
+    gate.selector.check_not_base(spec.name)
+
+    def make() -> Job:
+        return gate.jobs.jobs.create(planned(spec, gate.store), gate.store.url)
+
+    return await _view(await gate.jobs.submit(make), gate)
+
+
+@router.get("")
+async def jobs(gate: Gated) -> JobList:
+    """Every job, those of earlier servers on the same folder too."""
+    found = await asyncio.to_thread(gate.jobs.jobs.list)
+    return JobList(data=[await _view(job, gate) for job in found])
+
+
+@router.get("/{id}")
+async def job(id: str, gate: Gated) -> JobDetails:
+    """One job, with its result if it is done."""
+    found, standing = await gate.jobs.find(id)
+    result = await asyncio.to_thread(found.result)
+    return JobDetails(**_fields(found, standing), result=None if result is None else asdict(result))
+
+
+@router.get("/{id}/events")
+async def events(id: str, gate: Gated, last_event_id: str = Header("0")) -> StreamingResponse:
+    """What happens to a job, from its beginning or from `Last-Event-ID` on, as server-sent events.
+
+    `trial`: a line of its log, numbered from 1. `status`: where it stands, when that changes. `end`: nothing more will
+    come, unless the job is resumed.
+    """
+    found, _ = await gate.jobs.find(id)
+    if not last_event_id.isdecimal():
+        raise InvalidBody("Last-Event-ID is the number of a trial")
+    stream = _events(found, gate, int(last_event_id))
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+@router.get("/{id}/report")
+async def report(id: str, gate: Gated) -> FileResponse:
+    """The report of a job that is done, as HTML."""
+    found, standing = await gate.jobs.find(id)
+    path = found.folder / "report.html"
+    if not path.is_file():
+        raise JobNotFound(f"the job {id} has no report: it is {standing.status}, and only one that is done has one")
+    return FileResponse(path, media_type="text/html", headers=REPORT_HEADERS)
+
+
+@router.post("/{id}/cancel")
+async def cancel(id: str, gate: Gated) -> JobView:
+    """End a job soon; what it has found so far is kept, and it can be resumed."""
+    return await _view(await gate.jobs.cancel(id), gate)
+
+
+@router.post("/{id}/resume", status_code=202)
+async def resume(id: str, gate: Gated) -> JobView:
+    """Let a job that has ended before it was done go on, when its turn comes."""
+    return await _view(await gate.jobs.resume(id), gate)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object in the body, whatever `curl -d` says that it is.
+
+    A web page of somebody else's can send a form without asking this server first, but not JSON that says so.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and "origin" in request.headers:
+        raise WrongContentType(f"send JSON with `content-type: application/json`, not {media_type or 'without one'!r}")
+    return parse(await request.body())
+
+
+def _own(spec: JobSpec, request: Request, gate: Gate) -> JobSpec:
+    """The job as it will run here: with this server's base, URL and share of the processors; raises `NotServed`."""
+    _check_reads_nothing(spec)
+    if spec.base not in (None, gate.base.name, gate.settings.model):
+        raise NotServed(f"this server has the base {gate.base.name!r} only: leave `base` out", param="base")
+    asked, url = spec.server.model_dump(exclude_unset=True), _url(request, gate)
+    if asked.get("url", url).rstrip("/") not in (url, str(request.base_url).rstrip("/")):
+        raise NotServed(
+            "a job here is scored by this server: leave `server.url` out, or use `loraloom compose run`",
+            param="server.url",
+        )
+    return spec.model_copy(
+        update={
+            "base": gate.settings.model,
+            "server": Server(**{"timeout": PATIENCE, "patience": PATIENCE, **asked, "url": url}),
+            "threads": min(spec.threads or threads(), threads()),
+        }
+    )
+
+
+def _check_reads_nothing(spec: JobSpec) -> None:
+    """Files would be those of the machine that the server runs on."""
+    for field in ("examples", "holdout"):
+        if isinstance(getattr(spec, field), Path):
+            raise NotServed(f"`{field}` must be the examples themselves: this server reads no files", param=field)
+
+
+def _url(request: Request, gate: Gate) -> str:
+    """This server's, from the same machine: where the request came in."""
+    host, port = request.scope.get("server") or (gate.settings.host, gate.settings.port)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port or 80}"
+
+
+async def _view(job: Job, gate: Gate) -> JobView:
+    return JobView(**_fields(job, await gate.jobs.standing(job)))
+
+
+def _fields(job: Job, standing: Standing) -> dict[str, Any]:
+    return {"id": job.id, "name": _name(job), "created": job.created, **asdict(standing)}
+
+
+def _name(job: Job) -> str:
+    """Also of a job that this version cannot read: one must not hide the others."""
+    try:
+        return job.spec.name
+    except DamagedJob:
+        return ""
+
+
+async def _events(job: Job, gate: Gate, seen: int) -> AsyncIterator[str]:
+    """Trials first, then the status, so that the end comes after the last trial."""
+    last, spoke = None, time.monotonic()
+    while True:
+        standing = await gate.jobs.standing(job)
+        for number, trial in enumerate(await asyncio.to_thread(job.trials), start=1):
+            if number > seen:
+                seen, spoke = number, time.monotonic()
+                yield f"event: trial\nid: {number}\ndata: {trial.line()}\n"
+        told = replace(standing, trials=0, best=None)
+        if told != last:
+            last, spoke = told, time.monotonic()
+            yield _event("status", standing)
+        if standing.ended:
+            yield _event("end", standing)
+            return
+        if time.monotonic() - spoke > HEARTBEAT:
+            spoke = time.monotonic()
+            yield ": still there\n\n"
+        await asyncio.sleep(LOOK)
+
+
+def _event(name: str, standing: Standing) -> str:
+    return f"event: {name}\ndata: {json.dumps(asdict(standing))}\n\n"

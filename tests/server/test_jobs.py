@@ -1,0 +1,292 @@
+"""The queue of jobs beside a server: one at a time, cancelled, resumed, and ended with the server."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from loraloom.adapters.names import Adapter
+from loraloom.adapters.store.records import VersionRecord
+from loraloom.compose.errors import InvalidExamples, JobBusy, JobNotFound
+from loraloom.compose.jobs import Job, Jobs
+from loraloom.server import jobs as module
+from loraloom.server.errors import TooManyJobs
+from loraloom.server.jobs import LOG, Child, JobQueue
+from tests.server.conftest import Publish
+from tests.server.job_fakes import FakeRuns, damage, ends_as, folder_of, found, let_go, made, try_out
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Jobs:
+    return folder_of(tmp_path)
+
+
+@pytest.fixture
+def runs() -> FakeRuns:
+    return FakeRuns()
+
+
+@pytest.fixture
+def announced() -> list[VersionRecord]:
+    return []
+
+
+@pytest.fixture
+async def queue(
+    folder: Jobs, runs: FakeRuns, announced: list[VersionRecord], publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[JobQueue]:
+    """A queue that is being worked off, and looks often."""
+    monkeypatch.setattr(module, "LOOK", 0.02)
+    record = publish("blend")
+
+    def resolve(adapter: Adapter) -> VersionRecord:
+        assert str(adapter) == record.canonical
+        return record
+
+    made_here = JobQueue(folder, runs, resolve, announced.append, most=3)
+    task = asyncio.create_task(made_here.run())
+    yield made_here
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(check: Callable[[], object]) -> None:
+    """Return when a check comes true; the test hangs as long as it does not, up to a minute."""
+    async with asyncio.timeout(60):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+async def submitted(queue: JobQueue, name: str) -> Job:
+    return await queue.submit(partial(made, queue.jobs, name))
+
+
+async def status(queue: JobQueue, job: Job) -> str:
+    return (await queue.standing(job)).status
+
+
+async def settled(queue: JobQueue, job: Job) -> str:
+    """The status of a job after it has ended."""
+    async with asyncio.timeout(60):
+        while not (standing := await queue.standing(job)).ended:
+            await asyncio.sleep(0.005)
+    return standing.status
+
+
+async def test_one_after_the_other(queue: JobQueue, runs: FakeRuns) -> None:
+    first, second, third = [await submitted(queue, name) for name in ("one", "two", "three")]
+    await until(lambda: runs.started == [first.id])
+    assert [(await queue.standing(job)).status for job in (first, second, third)] == ["running", "queued", "queued"]
+    assert [(await queue.standing(job)).ahead for job in (first, second, third)] == [None, 1, 2]
+    let_go(first)
+    await until(lambda: runs.started == [first.id, second.id])
+    assert (await queue.standing(third)).ahead == 1
+    let_go(second)
+    await until(lambda: runs.started == [first.id, second.id, third.id])
+    let_go(third)
+    await settled(queue, third)
+
+
+async def test_what_a_job_publishes_is_announced(
+    queue: JobQueue, announced: list[VersionRecord], runs: FakeRuns
+) -> None:
+    job = await submitted(queue, "blend")
+    await until(lambda: runs.started)
+    try_out(job, 0, 1)
+    job.finish(found(job, published="blend@1"))
+    assert await status(queue, job) == "running"  # it still writes its report
+    let_go(job)
+    assert await settled(queue, job) == "done"
+    assert [record.canonical for record in announced] == ["blend@1"]
+    standing = await queue.standing(job)
+    assert (standing.trials, standing.best) == (2, 0.75)
+
+
+async def test_no_more_than_so_many_wait(queue: JobQueue, runs: FakeRuns, folder: Jobs) -> None:
+    first = await submitted(queue, "first")
+    await until(lambda: runs.started)
+    waiting = [submitted(queue, f"waiting-{number}") for number in range(5)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [isinstance(each, TooManyJobs) for each in outcomes] == [False] * 3 + [True] * 2
+    assert len(folder.list()) == 4
+    ends_as(first, "interrupted")
+    let_go(first, 3)
+    await until(lambda: len(runs.started) == 2)
+    await queue.resume(first.id)
+    with pytest.raises(TooManyJobs, match="3 jobs wait"):
+        await submitted(queue, "late")
+
+
+async def test_a_job_that_cannot_be_made_takes_no_room(queue: JobQueue, runs: FakeRuns) -> None:
+    def fail() -> Job:
+        raise InvalidExamples("there are none")
+
+    for _ in range(5):
+        with pytest.raises(InvalidExamples):
+            await queue.submit(fail)
+    job = await submitted(queue, "good")
+    await until(lambda: runs.started == [job.id])
+
+
+async def test_cancelling_one_that_waits(queue: JobQueue, runs: FakeRuns) -> None:
+    first, second, third = [await submitted(queue, name) for name in ("one", "two", "three")]
+    await until(lambda: runs.started)
+    await queue.cancel(second.id)
+    assert await status(queue, second) == "cancelled"
+    let_go(first)
+    await until(lambda: runs.started == [first.id, third.id])
+    await queue.cancel(second.id)
+    assert await status(queue, second) == "cancelled"
+
+
+async def test_a_running_job_is_told_until_it_obeys(queue: JobQueue, runs: FakeRuns) -> None:
+    job = await submitted(queue, "blend")
+    await until(lambda: runs.started)
+    await queue.cancel(job.id)
+    assert job.cancelled
+    (job.folder / "cancel").unlink()  # as it begins only now, it forgets what it was told
+    await until(lambda: job.cancelled)
+    assert await status(queue, job) == "running"
+    ends_as(job, "cancelled", "as somebody wished")
+    let_go(job, 3)
+    assert await settled(queue, job) == "cancelled"
+    assert (await queue.standing(job)).reason == "as somebody wished"
+
+
+async def test_one_that_does_not_obey_is_ended(
+    queue: JobQueue, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.05)
+    job = await submitted(queue, "blend")
+    await until(lambda: runs.started)
+    ends_as(job, "interrupted", "it was stopped")
+    await queue.cancel(job.id)
+    assert await settled(queue, job) == "cancelled"
+    assert not (job.folder / "go").exists()
+
+
+async def test_going_on_with_one_that_ended_early(queue: JobQueue, runs: FakeRuns) -> None:
+    job = await submitted(queue, "blend")
+    await until(lambda: runs.started)
+    with pytest.raises(JobBusy, match="is running"):
+        await queue.resume(job.id)
+    ends_as(job, "interrupted", "the disk is full")
+    let_go(job, 3)
+    assert await settled(queue, job) == "interrupted"
+    await queue.resume(job.id)
+    await until(lambda: runs.started == [job.id, job.id])
+    job.finish(found(job))
+    let_go(job)
+    assert await settled(queue, job) == "done"
+    await queue.resume(job.id)
+    assert await status(queue, job) == "done"
+
+
+async def test_nobody_queues_twice(queue: JobQueue, runs: FakeRuns) -> None:
+    await submitted(queue, "one")
+    second = await submitted(queue, "two")
+    with pytest.raises(JobBusy, match="is queued"):
+        await queue.resume(second.id)
+
+
+async def test_there_is_no_such_job(queue: JobQueue) -> None:
+    for call in (queue.find, queue.cancel, queue.resume):
+        with pytest.raises(JobNotFound):
+            await call("blend-1")
+
+
+async def test_a_process_that_could_not_begin(queue: JobQueue, runs: FakeRuns) -> None:
+    job = await submitted(queue, "blend")
+    await until(lambda: runs.started)
+    let_go(job, 1)
+    assert await settled(queue, job) == "failed"
+    assert LOG in (await queue.standing(job)).reason
+
+
+async def test_after_one_that_cannot_be_started_comes_the_next(
+    queue: JobQueue, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = runs.start
+
+    async def failing(job: Job) -> asyncio.subprocess.Process:
+        if job.spec.name == "bad":
+            raise OSError("too many processes")
+        return await start(job)
+
+    monkeypatch.setattr(runs, "start", failing)
+    bad, good = await submitted(queue, "bad"), await submitted(queue, "good")
+    await until(lambda: runs.started == [good.id])
+    assert await status(queue, bad) == "created"
+
+
+async def test_it_waits_for_what_it_lacks(queue: JobQueue, runs: FakeRuns) -> None:
+    runs.lacking = "it needs more memory"
+    job = await submitted(queue, "blend")
+    async with asyncio.timeout(60):
+        while (await queue.standing(job)).reason != "it needs more memory":
+            await asyncio.sleep(0.005)
+    assert await status(queue, job) == "queued"
+    assert runs.started == []
+    runs.lacking = ""
+    await until(lambda: runs.started == [job.id])
+
+
+async def test_with_the_queue_its_process_ends(folder: Jobs, runs: FakeRuns) -> None:
+    processes: list[asyncio.subprocess.Process] = []
+
+    class Noted(FakeRuns):
+        async def start(self, job: Job) -> asyncio.subprocess.Process:
+            processes.append(await super().start(job))
+            return processes[-1]
+
+    queue = JobQueue(folder, Noted(), lambda _: pytest.fail("nothing is published"), lambda _: None)
+    task = asyncio.create_task(queue.run())
+    await submitted(queue, "blend")
+    await until(lambda: processes)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert processes[0].returncode == -15
+
+
+async def test_a_damaged_job_is_told_as_failed(queue: JobQueue, folder: Jobs) -> None:
+    job = made(folder)
+    damage(job)
+    standing = await queue.standing(job)
+    assert (standing.status, standing.ended) == ("failed", True)
+    assert "Start the job anew" in standing.reason
+
+
+async def test_a_job_of_an_earlier_server_does_not_begin_by_itself(
+    queue: JobQueue, folder: Jobs, runs: FakeRuns
+) -> None:
+    early = made(folder, "early")
+    assert await status(queue, early) == "created"
+    await submitted(queue, "late")
+    await until(lambda: runs.started)
+    assert early.id not in runs.started
+
+
+def test_memory_for_a_second_copy_of_the_base(tmp_path: Path, folder: Jobs) -> None:
+    huge = tmp_path / "huge"
+    huge.mkdir()
+    with (huge / "model.safetensors").open("wb") as file:
+        file.truncate(2**43)  # takes no space
+    config = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 8}
+    (huge / "config.json").write_text(json.dumps(config))
+    child = Child(tmp_path, tmp_path)
+    assert "GiB of main memory" in child.short(made(folder, base=str(huge)))
+    assert child.short(made(folder, base=str(huge), scorer="server")) == ""
+    assert child.short(made(folder)) == ""
+
+
+async def test_a_real_process_says_why_it_failed(tmp_path: Path, folder: Jobs) -> None:
+    job = made(folder)
+    process = await Child(tmp_path / "cache", tmp_path).start(job)
+    assert await process.wait() == 1
+    assert "store" in (job.folder / LOG).read_text()
