@@ -64,9 +64,11 @@ def opened(job: Job, store: Store, mixed: int) -> Iterator[Backend]:
 
 def _torch(job: Job, store: Store) -> "TorchBackend":
     import torch
+    from transformers.utils import logging
 
     from loraloom.compose.scorers.torch_scorer import load_model
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # (transformers does not type it)
     torch.set_num_threads(job.threads)
     return TorchBackend(load_model(job.pool.base), store, job.spec.method)
 

@@ -62,9 +62,9 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = {f"{package.replace('.', '/')}/{path.name}" for name in FOLDERS for package, path in sources(name)}
     demo = ROOT / FOLDERS["loraloom.demo"]
-    data = {f"loraloom/demo/{path.relative_to(demo)}" for path in demo.glob("adapters/*/*")}
+    data = {f"loraloom/demo/{path.relative_to(demo)}" for path in (*demo.glob("adapters/*/*"), *demo.glob("jobs/*"))}
     assert any(name.endswith(".safetensors") for name in data)
-    assert held == wanted | data | {"loraloom/server/kernels/lora.c"}
+    assert held == wanted | data | {"loraloom/compose/report/report.html", "loraloom/server/kernels/lora.c"}
 
 
 def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
         about = Parser().parsestr(archive.read(name).decode())
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
     assert (about["name"], about["license-expression"]) == ("loraloom", "Apache-2.0")
-    assert set(about.get_all("provides-extra", [])) == {"convert", "cpu", "cuda", "demo", "dev", "s3"}
+    assert set(about.get_all("provides-extra", [])) == {"compose", "convert", "cpu", "cuda", "demo", "dev", "s3"}
     needs = about.get_all("requires-dist", [])
     assert any(need.startswith("vllm<0.34,>=0.26") and "cuda" in need for need in needs)
     assert {need for need in needs if "extra ==" not in need} == set(PROJECT["project"]["dependencies"])

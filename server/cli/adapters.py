@@ -10,6 +10,7 @@ from dataclasses import asdict
 from loraloom.adapters.names import check_name, parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.cli.compose_text import composed_text
 from loraloom.server.cli.fact_text import fact_text
 from loraloom.server.cli.options import configured
 from loraloom.server.cli.tables import table
@@ -57,7 +58,9 @@ def show(options: Options, _: Extra) -> int:
     if pins := _pins(store, name):
         print(f"pinned: {', '.join(pins)}")
     for version in versions:
-        if version.provenance:
+        if text := composed_text(version.provenance):
+            print(f"{version.canonical} {text}")
+        elif version.provenance:
             print(f"{version.canonical} provenance: {json.dumps(version.provenance)}")
         for kind, fact in store.facts(version.digest).items():
             print(f"{version.canonical} {kind}: {fact_text(kind, fact)}")

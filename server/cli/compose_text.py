@@ -1,6 +1,7 @@
 """What the command line says about jobs."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from loraloom.compose.jobs import Job, State
 from loraloom.compose.plan import Plan
@@ -52,6 +53,34 @@ def found(result: Result) -> str:
         if system in result.held_out:
             lines.append(_line(name, result.held_out[system], result.comparisons.get(system)))
     return "\n".join(lines)
+
+
+def composed_text(provenance: Mapping[str, Any]) -> str | None:
+    """What the record of a composed version says of itself, in four lines; None of another one."""
+    try:
+        return _composed(provenance, provenance["composed"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _composed(provenance: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
+    optimizer, examples = composed["optimizer"], composed["examples"]
+    by = f"{optimizer['name']} (nevergrad {composed['versions']['nevergrad']})"
+    scores = (f"{system}{_detail(each)} {each['score']:.4g}" for system, each in composed["held_out"].items())
+    return "\n  ".join(
+        (
+            f"composed by job {composed['job']}: {composed['verdict']}",
+            f"{provenance['mixture']}, rank {composed['rank_before']} -> {provenance['rank']}, relative error of "
+            f"truncation {provenance['error']:.3g}",
+            f"{by}, budget {optimizer['budget']}, seed {optimizer['seed']}; {examples['seen']} examples seen, "
+            f"{examples['held_out']} held out; loss on those seen {composed['seen']['loss']:.4g}",
+            f"held out: {', '.join(scores)}",
+        )
+    )
+
+
+def _detail(held_out: Mapping[str, Any]) -> str:
+    return f" ({held_out['detail']})" if held_out.get("detail") else ""
 
 
 def _line(name: str, held_out: HeldOut, comparison: Comparison | None) -> str:

@@ -2,6 +2,7 @@
 
 from tests.bench import (
     adapters_scaling,
+    compose_grid,
     compose_optimizers,
     compose_speed,
     edge_cpu,
@@ -24,6 +25,7 @@ BENCHMARKS.add(adapters_scaling.BENCHMARK)
 BENCHMARKS.add(mixing.BENCHMARK)
 BENCHMARKS.add(mixtures.BENCHMARK)
 BENCHMARKS.add(compose_speed.BENCHMARK)
+BENCHMARKS.add(compose_grid.BENCHMARK)
 BENCHMARKS.add(compose_optimizers.BENCHMARK)
 BENCHMARKS.add(swap.BENCHMARK)
 BENCHMARKS.add(soak.BENCHMARK)

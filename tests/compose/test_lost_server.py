@@ -1,0 +1,89 @@
+"""Jobs whose server goes away."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+
+from loraloom.adapters.store import Store
+from loraloom.compose.errors import ServerLost
+from loraloom.compose.run import run
+from loraloom.compose.trials import Trial
+from tests.compose.conftest import MakeJob
+from tests.compose.scorers.fake_loraloom import FakeLoraLoom
+from tests.compose.test_run import told
+
+
+def knows_all(request: httpx.Request) -> httpx.Response | None:
+    return httpx.Response(200, json={}) if request.url.path.startswith("/v1/models/") else None
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A `FakeLoraLoom` over HTTP, one request a connection."""
+
+    loraloom = FakeLoraLoom(first=knows_all)
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        response = self.loraloom(httpx.Request(self.command, f"http://fake{self.path}", content=body))
+        self.send_response(response.status_code)
+        for name, value in response.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(response.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """Lets as many wait as a job asks at once."""
+
+    request_queue_size = 64
+
+
+@contextmanager
+def served(port: int = 0) -> Iterator[tuple[str, int, Callable[[], None]]]:
+    """A server's URL, its port, and what ends it."""
+    server = Server(("127.0.0.1", port), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", server.server_port, end
+    finally:
+        end()
+        thread.join()
+
+
+def test_a_job_goes_on_where_its_server_was_lost(make_job: MakeJob, store: Store) -> None:
+    with served() as (url, port, end):
+        fields = {"holdout": 0.4, "scorer": "server", "publish": "never"}
+        jobs = [make_job(server={"url": url, "patience": 0}, **fields) for _ in range(2)]
+
+        def lose(trial: Trial) -> None:
+            if trial.trial == 6:
+                end()
+
+        whole = run(jobs[0], store)
+        with pytest.raises(ServerLost):
+            run(jobs[1], store, lose)
+    state = jobs[1].state()
+    assert (state.status, state.trials) == ("interrupted", 13)  # the population that it was at is scored
+    assert url in state.reason
+    with served(port):
+        assert run(jobs[1], store).chosen == whole.chosen
+    assert told(jobs[0]) == told(jobs[1])
