@@ -154,7 +154,7 @@ class ServerBackend:
         """As `Backend`."""
         if self._method != "exact":
             raise InvalidPool(
-                f"a server cannot truncate {self._method}: leave `publish.rank` out, or use the scorer torch"
+                f"a server cannot truncate {self._method}: set `publish.rank` to null, or use the scorer torch"
             )
         return self._opened(members, rank), weights
 

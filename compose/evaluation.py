@@ -8,6 +8,7 @@ from loraloom.compose.errors import InvalidExamples
 from loraloom.compose.holdout import Fold
 from loraloom.compose.objective import Task
 from loraloom.compose.plan import Plan, question
+from loraloom.compose.publication import rank_of
 from loraloom.compose.recorder import Choice
 from loraloom.compose.result import HeldOut, Measured, Sample, System
 from loraloom.compose.scoring import RowScore, Scorer, Weights
@@ -127,10 +128,10 @@ def _samples(plan: Plan, searched: Searched, count: int, backend: Backend) -> li
 
 def _composition(plan: Plan, searched: Searched, backend: Backend) -> tuple[Scorer, Weights]:
     """What scores the composition as it would be published."""
-    rank, members = plan.spec.publish.rank, plan.pool.members
-    if rank is None:
+    members, named = plan.pool.members, searched.choice.named(searched.found.weights)
+    if plan.rank is None or rank_of(plan, named) <= plan.rank:
         return backend.scorer(members), searched.composition
-    return backend.truncated(members, searched.composition, rank)
+    return backend.truncated(members, searched.composition, plan.rank)
 
 
 def _in_context(plan: Plan, searched: Sequence[Searched], scorer: Scorer) -> Tally:

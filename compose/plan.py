@@ -10,7 +10,7 @@ from loraloom.compose.examples import Example, inline, read_examples
 from loraloom.compose.holdout import Holdout, hold_out
 from loraloom.compose.objective import Question, Task
 from loraloom.compose.pool import Pool, find_pool
-from loraloom.compose.spec import JobSpec
+from loraloom.compose.spec import SERVED_RANK, JobSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Plan:
     def adapters(self) -> int:
         """How many a search combines."""
         return self.spec.pool.preselect or len(self.pool.members)
+
+    @property
+    def rank(self) -> int | None:
+        """The largest rank that the composition may have."""
+        wanted = self.spec.publish.rank
+        return SERVED_RANK if wanted == "auto" else wanted
 
     @property
     def trials(self) -> int:

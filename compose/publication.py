@@ -79,13 +79,12 @@ def publish(
 
 
 def _publish(store: Store, plan: Plan, recipe: Recipe, provenance: Mapping[str, object], by: str | None) -> Publication:
-    wanted = plan.spec.publish
     published, outcome = publish_mixture(
         store,
         recipe,
         plan.spec.name,
-        limit=None if wanted.rank is None else Limit(wanted.rank, truncate=True),
-        tag=wanted.tag,
+        limit=None if plan.rank is None else Limit(plan.rank, truncate=True),
+        tag=plan.spec.publish.tag,
         base=find_fingerprint(plan.pool.base),
         base_name=plan.pool.base,
         by=by,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +14,8 @@ from loraloom.compose.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS
 T = TypeVar("T")
 
 MAX_SEED = 2**31 - 1
+SERVED_RANK = 64
+"""The rank as far as which servers, left alone, make room for mixtures of what is in their store."""
 
 
 class Part(BaseModel):
@@ -95,12 +97,13 @@ class Publish(Part):
     Attributes:
         when: "if_better" publishes it only if the verdict is "better".
         tag: a tag to move to the new version, besides `latest`.
-        rank: truncate it to this rank; what is judged is then the truncated one. None keeps its true rank.
+        rank: truncate it to this rank where its own is larger; what is judged is then the truncated one. "auto" is
+            `SERVED_RANK`; None keeps its true rank.
     """
 
     when: Literal["if_better", "always", "never"] = "if_better"
     tag: str | None = None
-    rank: int | None = Field(default=None, ge=1)
+    rank: Literal["auto"] | Annotated[int, Field(ge=1)] | None = "auto"
 
     @field_validator("tag")
     @classmethod

@@ -57,7 +57,7 @@ server:
 publish:
   when: if_better             # if_better: only with the verdict "better"; always; never
   tag: null                   # a tag to move to the new version
-  rank: null                  # truncate to this rank; what is judged is then the truncated adapter
+  rank: auto                  # truncate to this rank, and judge what is left; auto: 64, which servers make room for
 threads: null                 # that torch computes on; null: one a processor
 """
 

@@ -30,7 +30,11 @@ class Fits(Protocol):
 
 
 class Selector:
-    """Resolves selections against a store, for one served base model."""
+    """Resolves selections against a store, for one served base model.
+
+    Attributes:
+        max_rank: the largest rank that is served.
+    """
 
     def __init__(
         self, store: Store, base_names: Collection[str], fits: Fits, limit: Limit, max_mixture_terms: int = 32
@@ -47,6 +51,7 @@ class Selector:
         self._base_names = tuple(base_names)
         self._fits = fits
         self._limit = limit
+        self.max_rank = limit.rank
         self._max_terms = max_mixture_terms
 
     async def choose(self, body: Mapping[str, Any]) -> Choice:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from loraloom.compose.errors import DamagedJob, JobNotFound
 from loraloom.compose.jobs import Job
 from loraloom.compose.plan import planned
-from loraloom.compose.spec import JobSpec, Server, spec_from
+from loraloom.compose.spec import JobSpec, Publish, Server, spec_from
 from loraloom.server.aside import threads
 from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
 from loraloom.server.gate.body import parse
@@ -162,8 +162,14 @@ def _own(spec: JobSpec, request: Request, gate: Gate) -> JobSpec:
             "base": gate.settings.model,
             "server": Server(**{"timeout": PATIENCE, "patience": PATIENCE, **asked, "url": url}),
             "threads": min(spec.threads or threads(), threads()),
+            "publish": _served(spec.publish, gate.selector.max_rank),
         }
     )
+
+
+def _served(publish: Publish, rank: int) -> Publish:
+    """What is published here must be served here."""
+    return publish.model_copy(update={"rank": rank}) if publish.rank == "auto" else publish
 
 
 def _check_reads_nothing(spec: JobSpec) -> None:

@@ -51,6 +51,12 @@ def test_what_is_truncated_is_what_is_judged() -> None:
     assert tallies["composition"].held_out().loss == tallies["nothing"].held_out().loss
 
 
+def test_what_needs_no_truncation_is_judged_as_it_is() -> None:
+    for rank in (8, None, "auto"):
+        plan = bowl_plan(6, 3, holdout=0.5, publish={"rank": rank})
+        assert tallied(plan, searched(plan), BowlBackend(BEST))["composition"].held_out().loss == 1
+
+
 def test_leave_one_out_judges_each_example_by_the_search_that_did_not_see_it() -> None:
     plan = bowl_plan(5, 3, holdout="leave-one-out")
     tallies = tallied(plan, searched(plan), BowlBackend(BEST))

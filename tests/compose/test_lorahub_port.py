@@ -1,3 +1,5 @@
+"""Beside a port of the published loop: the same losses, and the same way through a search."""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
