@@ -6,6 +6,7 @@ Exits with 0 when it is done, 1 when it cannot be done, and 3 when it was interr
 import argparse
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except (ComposeError, AdapterError) as error:
         print(f"failed: {error}", file=sys.stderr)
+        return FAILED
+    except Exception:
+        # Caught, since nevergrad's Cobyla has a thread that an uncaught error would keep alive.
+        traceback.print_exc()
         return FAILED
     print(f"{result.verdict}: {result.publication}")
     return DONE

@@ -25,6 +25,9 @@ _DIGITS = 16
 class Backend(Protocol):
     """Makes scorers, which it closes with itself."""
 
+    context: int | None
+    """Tokens that it can hold, if it knows better than the model's configuration, once it has made a scorer."""
+
     def scorer(self, members: Sequence[Member]) -> Scorer:
         """A scorer of these adapters' weightings; one of others that it made before is closed."""
         ...
@@ -55,7 +58,7 @@ def opened(job: Job, store: Store, mixed: int) -> Iterator[Backend]:
         InvalidSpec: its model cannot be loaded, or its server is none.
         Interrupted: the server does not answer.
     """
-    backend = _torch(job, store) if job.spec.scorer == "torch" else ServerBackend(job, mixed)
+    backend: Backend = _torch(job, store) if job.spec.scorer == "torch" else ServerBackend(job, mixed)
     try:
         yield backend
     finally:
@@ -75,6 +78,8 @@ def _torch(job: Job, store: Store) -> "TorchBackend":
 
 class TorchBackend:
     """A model of its own; the adapters are read from the store."""
+
+    context: int | None = None
 
     def __init__(self, model: "PreTrainedModel", store: Store, method: str) -> None:
         self._model = model
@@ -141,6 +146,7 @@ class ServerBackend:
         self._method = job.spec.method
         self._mixed = mixed
         self._scorer: Scorer | None = None
+        self.context: int | None = None
 
     def scorer(self, members: Sequence[Member]) -> Scorer:
         """As `Backend`; raises `InvalidPool`, `InvalidSpec`, `ServerLost`."""
@@ -172,4 +178,5 @@ class ServerBackend:
         pool = [f"{member.adapter.partition('@')[0]}@sha256:{member.digest[:_DIGITS]}" for member in members]
         self._scorer = scorer = ServerScorer(self._settings, pool, self._method, rank=rank)
         scorer.check(min(self._mixed, len(members)))
+        self.context = scorer.context
         return scorer

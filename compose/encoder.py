@@ -32,6 +32,10 @@ class Encoder:
         self._chat = chat
         self._end = self._end_of_turn()
 
+    def within(self, context: int) -> "Encoder":
+        """The same for a smaller context."""
+        return Encoder(self._tokenizer, self._ends, self._chat, context)
+
     def row(self, example: Example, answer: str, shots: Sequence[Example] = ()) -> Row:
         """One answer to an example, after solved examples in the prompt if there are any.
 
@@ -54,12 +58,9 @@ class Encoder:
         if not self._chat:
             solved = "".join(f"{shot.prompt}{shot.answer}\n\n" for shot in shots)
             return self._ids(solved + example.prompt, special=True)
-        turns = [turn for shot in shots for turn in (*shot.turns, Turn("assistant", shot.answer))]
-        if turns and example.turns[0].role == turns[0].role == "system":
-            turns = [*turns, *example.turns[1:]]
-        else:
-            turns = [*turns, *example.turns]
-        return self._ids(self._templated(turns, ask=True), special=False)
+        turns = [turn for shot in shots for turn in (*_asked(shot), Turn("assistant", shot.answer))]
+        said = _system([*shots, example])
+        return self._ids(self._templated([*said, *turns, *_asked(example)], ask=True), special=False)
 
     def text(self, ids: Sequence[int]) -> str:
         """What token ids say."""
@@ -87,6 +88,18 @@ class Encoder:
         return () if end is None else (int(end),)
 
 
+def _asked(example: Example) -> list[Turn]:
+    return [turn for turn in example.turns if turn.role != "system"]
+
+
+def _system(examples: Sequence[Example]) -> tuple[Turn, ...]:
+    """The system message, which templates take once, at the beginning."""
+    said = [tuple(turn for turn in example.turns if turn.role == "system") for example in examples]
+    if len(set(said)) > 1:
+        raise InvalidExamples("the examples have different system messages, and a conversation has one")
+    return said[0]
+
+
 def encoder_of(base: str, template: str) -> Encoder:
     """The encoder of a base model, from its tokenizer and configuration alone.
 
@@ -102,7 +115,7 @@ def encoder_of(base: str, template: str) -> Encoder:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
         config = AutoConfig.from_pretrained(base)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise InvalidSpec(
             f"the tokenizer and configuration of the base model {base!r} cannot be read: {error}"
         ) from error

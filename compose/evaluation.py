@@ -90,17 +90,18 @@ def tallied(plan: Plan, searched: Sequence[Searched], backend: Backend) -> dict[
     judged = [each for each in searched if each.fold.held]
     tallies: dict[System, Tally] = {"composition": Tally()}
     scorer = backend.scorer(plan.pool.members)
+    known: list[dict[Weights, list[RowScore]]] = []
     for each in judged:
         task = plan.task.only(each.fold.held)
-        scores = scorer.score(list(each.others.values()), task.rows)
-        for system, rows in zip(each.others, scores, strict=True):
+        scores = dict(zip(each.others, scorer.score(list(each.others.values()), task.rows), strict=True))
+        known.append({each.others[system]: rows for system, rows in scores.items()})
+        for system, rows in scores.items():
             tallies.setdefault(system, Tally()).add(task, rows)
     tallies["best_single"].detail = searched[0].single
     tallies["in_context"] = _in_context(plan, judged, scorer)
-    for each in judged:
+    for each, others in zip(judged, known, strict=True):
         task = plan.task.only(each.fold.held)
-        composition, weights = _composition(plan, each, backend)
-        tallies["composition"].add(task, composition.score([weights], task.rows)[0])
+        tallies["composition"].add(task, _composed(plan, each, others, backend))
     return tallies
 
 
@@ -116,9 +117,10 @@ def _samples(plan: Plan, searched: Searched, count: int, backend: Backend) -> li
     prompts = [plan.encoder.prompt(example) for example in examples]
     scorer, others = backend.scorer(plan.pool.members), searched.others
     shown: tuple[System, ...] = ("nothing", "best_single")
-    answers = {system: scorer.answers(others[system], prompts, LONGEST) for system in shown}
+    limit = min(LONGEST, plan.encoder.context - max(map(len, prompts)))
+    answers = {system: scorer.answers(others[system], prompts, limit) for system in shown}
     composition, weights = _composition(plan, searched, backend)
-    answers["composition"] = composition.answers(weights, prompts, LONGEST)
+    answers["composition"] = composition.answers(weights, prompts, limit)
     texts = {system: [plan.encoder.text(each) for each in given] for system, given in answers.items()}
     return [
         Sample(example.prompt, example.answer, {system: given[place] for system, given in texts.items()})
@@ -126,10 +128,25 @@ def _samples(plan: Plan, searched: Searched, count: int, backend: Backend) -> li
     ]
 
 
+def _composed(
+    plan: Plan, searched: Searched, others: Mapping[Weights, list[RowScore]], backend: Backend
+) -> list[RowScore]:
+    """The composition's scores; where it is one of the others, theirs, to the last bit."""
+    if searched.composition in others and not _truncates(plan, searched):
+        return others[searched.composition]
+    scorer, weights = _composition(plan, searched, backend)
+    return scorer.score([weights], plan.task.only(searched.fold.held).rows)[0]
+
+
+def _truncates(plan: Plan, searched: Searched) -> bool:
+    named = searched.choice.named(searched.found.weights)
+    return plan.rank is not None and rank_of(plan, named) > plan.rank
+
+
 def _composition(plan: Plan, searched: Searched, backend: Backend) -> tuple[Scorer, Weights]:
     """What scores the composition as it would be published."""
-    members, named = plan.pool.members, searched.choice.named(searched.found.weights)
-    if plan.rank is None or rank_of(plan, named) <= plan.rank:
+    members = plan.pool.members
+    if plan.rank is None or not _truncates(plan, searched):
         return backend.scorer(members), searched.composition
     return backend.truncated(members, searched.composition, plan.rank)
 
@@ -139,8 +156,8 @@ def _in_context(plan: Plan, searched: Sequence[Searched], scorer: Scorer) -> Tal
     shots = len(searched[0].fold.seen)
     try:
         tasks = [_with_shots(plan, each.fold) for each in searched]
-    except InvalidExamples:
-        return Tally(f"left out: with {shots} examples the prompt is longer than the model's context")
+    except InvalidExamples as error:
+        return Tally(f"left out: {error}")
     tally = Tally(f"{shots} examples in the prompt")
     nothing = (0.0,) * len(plan.pool.members)
     for task in tasks:

@@ -64,7 +64,7 @@ def read_examples(source: Path | Sequence[Mapping[str, Any]]) -> tuple[Example, 
             raise InvalidExamples(
                 f"{source} has more than {MAX_BYTES // 2**20} MiB: compose learns from a few examples"
             )
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidExamples(f"{source} cannot be read as text: {error}") from error
     values = ((number, _json(source, number, line)) for number, line in enumerate(lines, 1) if line.strip())
@@ -105,10 +105,18 @@ def _example(value: object, where: str) -> Example:
         raise InvalidExamples(
             f"{where} has {', '.join(unknown)}: there are only prompt, completion, messages and choices"
         )
+    _check_text(value, where)
     turns, answer = _conversation(value, where) if "messages" in value else _pair(value, where)
     if not answer.strip():
         raise InvalidExamples(f"{where} has an empty answer: there is nothing to learn from it")
     return Example(turns, answer, _choices(value.get("choices"), answer, where))
+
+
+def _check_text(value: Mapping[str, object], where: str) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # half of a surrogate pair, or no JSON
+        raise InvalidExamples(f"{where} has what is no text: {error}") from error
 
 
 def _pair(value: Mapping[str, object], where: str) -> tuple[tuple[Turn, ...], str]:

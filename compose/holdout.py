@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from loraloom.compose.errors import InvalidExamples
 from loraloom.compose.examples import Example
 
+MOST, MOST_LEFT_OUT = 1000, 50
+"""Examples that a job may have; those that may be left out one by one, each of which takes a search of its own."""
 FEW = 10
 """With fewer examples than this none can be spared: each is left out once."""
 
@@ -64,6 +66,8 @@ def hold_out(examples: Sequence[Example], holdout: str | float | Sequence[Exampl
     """
     if len(examples) < 2:
         raise InvalidExamples(f"there is {len(examples)} example to learn from: give 2 at the least, better 5 to 50")
+    if len(examples) > MOST:
+        raise InvalidExamples(f"there are {len(examples)} examples: give {MOST} at the most, 5 to 50 are enough")
     if holdout == "auto":
         holdout = "leave-one-out" if len(examples) < FEW else 0.5
     if holdout == "leave-one-out":
@@ -76,6 +80,11 @@ def hold_out(examples: Sequence[Example], holdout: str | float | Sequence[Exampl
 
 def _each_once(examples: tuple[Example, ...]) -> Holdout:
     _check_distinct(examples)
+    if len(examples) > MOST_LEFT_OUT:
+        raise InvalidExamples(
+            f"leaving each of {len(examples)} examples out once takes as many searches: hold a share of them out, such "
+            "as 0.5"
+        )
     every = tuple(range(len(examples)))
     folds = [Fold(each + 1, every[:each] + every[each + 1 :], (each,)) for each in every]
     return Holdout(examples, (Fold(0, every, ()), *folds), "leave-one-out")
@@ -96,6 +105,7 @@ def _share(examples: tuple[Example, ...], share: float, seed: int) -> Holdout:
 
 
 def _given(examples: tuple[Example, ...], held: tuple[Example, ...]) -> Holdout:
+    _check_distinct(held)
     known = {example.key: number for number, example in enumerate(examples, 1)}
     if leak := next((example for example in held if example.key in known), None):
         raise InvalidExamples(

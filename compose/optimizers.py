@@ -44,7 +44,7 @@ OPTIMIZERS: Mapping[str, Kind] = MappingProxyType(
 )
 """By nevergrad's own names."""
 
-DEFAULT_OPTIMIZER = "CMA"
+DEFAULT_OPTIMIZER = "Cobyla"
 
 
 class Optimizer:

@@ -1,16 +1,19 @@
 """A job as it will be done: everything that can be refused is refused here, before a model is loaded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from loraloom.adapters.store import Store
 from loraloom.compose.encoder import Encoder, encoder_of
-from loraloom.compose.errors import InvalidExamples
+from loraloom.compose.errors import InvalidExamples, InvalidSpec
 from loraloom.compose.examples import Example, inline, read_examples
 from loraloom.compose.holdout import Holdout, hold_out
 from loraloom.compose.objective import Question, Task
 from loraloom.compose.pool import Pool, find_pool
 from loraloom.compose.spec import SERVED_RANK, JobSpec
+
+_NEEDED = ("nevergrad", "matplotlib", "jinja2", "httpx", "tqdm", "torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ class Plan:
         wanted = self.spec.publish.rank
         return SERVED_RANK if wanted == "auto" else wanted
 
+    def within(self, context: int | None) -> "Plan":
+        """The same where only so many tokens can be held; raises `InvalidExamples` if that is too few."""
+        if context is None or context >= self.encoder.context:
+            return self
+        if (longest := max(map(len, self.task.rows))) >= context:
+            raise InvalidExamples(
+                f"an example has {longest} tokens with its answer, and the server holds {context - 1}: leave it out, "
+                "or start the server with a larger --max-model-len"
+            )
+        return replace(self, encoder=self.encoder.within(context - 1))
+
+    def of(self, members: Sequence[int]) -> "Plan":
+        """The same for a part of the pool, by index."""
+        return replace(self, pool=Pool(tuple(self.pool.members[each] for each in members), self.pool.base))
+
     @property
     def trials(self) -> int:
         """Of all searches: the baselines, the budget, and the optimiser's recommendation."""
@@ -69,12 +87,21 @@ def planned(spec: JobSpec, store: Store, pool: Pool | None = None) -> Plan:
         InvalidSpec, InvalidExamples, InvalidPool: and what to do about it.
         AdapterError: an adapter that is named is not there, or cannot be read.
     """
+    _check_installed()
     holdout = _held_out(spec)
+    if spec.publish.when != "never":
+        store.check_free(spec.name, spec.publish.tag)
     _check_choices(spec, holdout)
     found = pool or find_pool(store, spec)
     encoder = encoder_of(found.base, spec.template)
     questions = tuple(question(encoder, example, spec.objective) for example in holdout.examples)
     return Plan(spec, found, holdout, Task(spec.objective, questions), encoder)
+
+
+def _check_installed() -> None:
+    """What is needed hours later, too."""
+    if lacking := [name for name in _NEEDED if find_spec(name) is None]:
+        raise InvalidSpec(f"{', '.join(lacking)} is not installed: `pip install 'loraloom[compose]'`")
 
 
 def _held_out(spec: JobSpec) -> Holdout:

@@ -1,7 +1,9 @@
 """The pool: which versions may be combined, and the base that they share."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from loraloom.adapters.base import BaseFingerprint, check_fits, find_fingerprint
 from loraloom.adapters.errors import AdapterNotFound, BaseMismatch
@@ -56,6 +58,8 @@ def find_pool(store: Store, spec: JobSpec) -> Pool:
         AdapterNotFound: one that is named is not there.
     """
     records = _distinct(_versions(store, spec))
+    if not records:
+        raise InvalidPool(f"the pool is empty: no adapter of {store.url} is in it")
     base = _base(records, spec.base)
     fingerprint = find_fingerprint(base)
     if fingerprint is None:
@@ -66,6 +70,9 @@ def find_pool(store: Store, spec: JobSpec) -> Pool:
         raise InvalidPool(
             f"the pool has {len(fitting)} adapters{only} of the base {base}: there is something to combine from two on"
         )
+    if spec.method == "lorahub" and len({record.rank for record in fitting}) > 1:
+        ranks = ", ".join(f"{record.canonical} {record.rank}" for record in fitting)
+        raise InvalidPool(f"lorahub takes adapters of one rank only ({ranks}): name those, or use the method exact")
     if spec.pool.preselect and spec.pool.preselect > len(fitting):
         raise InvalidPool(f"preselect is {spec.pool.preselect}, and the pool has {len(fitting)} adapters: leave it out")
     return Pool(tuple(Member(record.canonical, record.digest, record.rank) for record in fitting), base)
@@ -96,12 +103,16 @@ def _distinct(records: Sequence[VersionRecord]) -> list[VersionRecord]:
 
 
 def _base(records: Sequence[VersionRecord], given: str | None) -> str:
+    if given is None and len({record.base for record in records if record.base}) > 1:
+        bases = ", ".join(sorted({record.base_name or "?" for record in records if record.base}))
+        raise InvalidPool(f"the pool has adapters of several bases ({bases}): name one of them as `base`")
     names: Mapping[str, str] = {record.base_name: record.canonical for record in records if record.base_name}
     if given is None and not names:
         raise InvalidPool(
             "no adapter of the pool says what its base model is: name its folder or Hugging Face id as `base`"
         )
-    return given or next(iter(names))
+    base = given or next(iter(names))
+    return str(Path(base).absolute()) if os.path.isdir(base) else base
 
 
 def _fitting(

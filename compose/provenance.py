@@ -22,7 +22,7 @@ def provenance_of(job: Job, plan: Plan, weights: Mapping[str, float]) -> dict[st
         "job": job.id,
         "created": job.created,
         "base": plan.pool.base,
-        "pool": [member.as_json() for member in plan.pool.members],
+        "pool": [member.as_json() for member in job.pool.members],
         "preselect": spec.pool.preselect and {"keep": spec.pool.preselect, "by": spec.pool.by},
         "method": spec.method,
         "scorer": spec.scorer,

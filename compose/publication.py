@@ -31,10 +31,20 @@ class Publication:
     error: float = 0.0
 
 
-def composition(plan: Plan, weights: Mapping[str, float]) -> Mixture | None:
-    """The composition as a request can ask for it; None where all weights are zero: that is the base model."""
+def composition(plan: Plan, weights: Mapping[str, float], truncated: bool = False) -> Mixture | None:
+    """The composition as a request can ask for it; None where all weights are zero: that is the base model.
+
+    Args:
+        plan: the job.
+        weights: by canonical name.
+        truncated: to the largest rank that it may have.
+    """
     terms = tuple(Term(weight, parse_adapter(name)) for name, weight in weights.items() if weight)
-    return Mixture(terms, Method(plan.spec.method)) if terms else None
+    if not terms:
+        return None
+    if truncated and plan.spec.method == "exact" and plan.rank is not None:
+        return Mixture(terms, Method("svd", (("rank", plan.rank),)))
+    return Mixture(terms, Method(plan.spec.method))
 
 
 def rank_of(plan: Plan, weights: Mapping[str, float]) -> int:
@@ -71,7 +81,7 @@ def publish(
         return Publication(None, "not published: the job says never")
     if wanted == "if_better" and verdict.name != "better":
         return Publication(None, f"not published: the verdict is {verdict}, and the job says only if it is better")
-    mixture = composition(plan, weights)
+    mixture = composition(plan, weights)  # truncation comes with the limit
     if mixture is None:
         return Publication(None, "not published: all weights are zero, so it is the base model itself")
     recipe = settled(mixture, store.resolve)
@@ -91,5 +101,9 @@ def _publish(store: Store, plan: Plan, recipe: Recipe, provenance: Mapping[str, 
         provenance={"composed": provenance},
     )
     record = published.version
-    reason = f"published as {record.canonical}" if published.created else f"{record.canonical} has this content already"
+    ours = record.provenance.get("composed")
+    # A job that was killed before it noted that it had published ends as if it had not been.
+    again = isinstance(ours, dict) and "job" in provenance and ours.get("job") == provenance["job"]
+    new = published.created or again
+    reason = f"published as {record.canonical}" if new else f"{record.canonical} has this content already"
     return Publication(record.canonical, reason, outcome.rank, outcome.error)

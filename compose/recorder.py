@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from loraloom.compose.errors import DamagedJob
+from loraloom.compose.halving import halved
 from loraloom.compose.log import TrialLog
 from loraloom.compose.objective import Task
 from loraloom.compose.scoring import RowScore, Scorer, Weights, never
@@ -48,6 +49,7 @@ class Recorder:
         log: TrialLog,
         fold: int,
         told: Callable[[Trial], None],
+        halving: bool = False,
     ) -> None:
         """
         Args:
@@ -58,6 +60,7 @@ class Recorder:
             log: where trials are kept.
             fold: the search's number.
             told: of every trial; may raise to end the search.
+            halving: score only the better half of what is searched on all examples.
         """
         self._scorer = scorer
         self._task = task
@@ -66,6 +69,7 @@ class Recorder:
         self._log = log
         self._fold = fold
         self._told = told
+        self._halving = halving
         self._next = 0
 
     def __call__(self, kind: str, population: Sequence[Weights], incumbent: float | None = None) -> list[Trial]:
@@ -95,7 +99,11 @@ class Recorder:
 
         began = time.perf_counter()
         whole = [self._choice.whole(weights) for weights in population]
-        scored = self._scorer.score(whole, self._task.rows, never if incumbent is None else hopeless)
+        stop = never if incumbent is None else hopeless
+        if self._halving and kind == "search":
+            scored = halved(self._scorer, self._task, whole, penalties, stop)
+        else:
+            scored = self._scorer.score(whole, self._task.rows, stop)
         seconds = round((time.perf_counter() - began) / len(population), 6)
         return [
             Trial(

@@ -96,8 +96,8 @@ class Chosen:
         kind, trial: the trial that it comes from, as in `Trial`.
         loss, objective: on the examples that the search saw.
         expression: what requests may put into `model`.
-        rank: of the composition as it is judged, all redundancy removed.
-        error: relative Frobenius error of truncation to `publish.rank`.
+        rank: of the published adapter, all redundancy removed; of what is not published, as far as is known.
+        error: relative Frobenius error of truncation; None where it is truncated and not published.
     """
 
     weights: Mapping[str, float]
@@ -107,7 +107,7 @@ class Chosen:
     objective: float
     expression: str
     rank: int
-    error: float
+    error: float | None
 
 
 @dataclass(frozen=True, slots=True)

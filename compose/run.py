@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from loraloom.adapters.errors import AdapterError
+from loraloom.adapters.errors import AdapterError, DamagedBlob, StoreError
 from loraloom.adapters.store import Store
 from loraloom.compose.backends import Backend, opened
 from loraloom.compose.errors import Cancelled, Interrupted
@@ -14,7 +14,7 @@ from loraloom.compose.log import TrialLog
 from loraloom.compose.plan import Plan, planned
 from loraloom.compose.preselection import picks
 from loraloom.compose.provenance import provenance_of, published_provenance
-from loraloom.compose.publication import composition, publish, rank_of
+from loraloom.compose.publication import Publication, composition, publish, rank_of
 from loraloom.compose.recorder import Choice, Recorder
 from loraloom.compose.result import Chosen, Comparison, Result, System
 from loraloom.compose.search import Progress, search
@@ -57,10 +57,11 @@ def _run(job: Job, store: Store, progress: Progress, stage: Stage, by: str | Non
     plan = planned(job.spec, store, job.pool)
     stage("loading the model" if plan.spec.scorer == "torch" else f"asking {plan.spec.server.url}")
     with opened(job, store, plan.adapters) as backend:
-        searched = _searched(job, plan, backend, progress, stage)
+        plan, searched = _searched(job, plan, backend, progress, stage)
         stage("judging on the held-out examples")
         result = _judged(job, plan, searched, backend)
     stage("publishing")
+    _heed(job)
     result = _published(store, plan, searched, result, by)
     job.finish(result)
     stage("writing the report")
@@ -77,26 +78,36 @@ def report(job: Job) -> None:
     write_report(result, job.trials(), job.folder)
 
 
-def _searched(job: Job, plan: Plan, backend: Backend, progress: Progress, stage: Stage) -> list[Searched]:
+def _heed(job: Job) -> None:
+    if job.cancelled:
+        raise Cancelled(f"the job was cancelled: `loraloom compose resume {job.id}` goes on with it")
+
+
+def _searched(job: Job, plan: Plan, backend: Backend, progress: Progress, stage: Stage) -> tuple[Plan, list[Searched]]:
+    """Every search, and the plan with what is left of the pool."""
     if plan.spec.pool.preselect:
         stage("comparing the adapters of the pool")
     chosen = picks(backend, plan, job.folder / "preselection.json")
+    used = sorted({each for picked in chosen for each in picked})
+    plan = plan.of(used)
+    _heed(job)
     scorer, log = backend.scorer(plan.pool.members), TrialLog(job.folder / "trials.jsonl")
+    plan = plan.within(backend.context)
 
     def told(trial: Trial) -> None:
         progress(trial)
-        if job.cancelled:
-            raise Cancelled(f"the job was cancelled: `loraloom compose resume {job.id}` goes on with it")
+        _heed(job)
 
     searched = []
     for fold, picked in zip(plan.holdout.folds, chosen, strict=True):
         stage("searching" if fold.number == 0 else f"searching without example {fold.number}")
-        choice = Choice(plan.pool.names, picked)
+        choice = Choice(plan.pool.names, tuple(map(used.index, picked)))
         task, settings = plan.task.only(fold.seen), plan.spec.optimizer
-        evaluate = Recorder(scorer, task, choice, settings.l1, log, fold.number, told)
+        evaluate = Recorder(scorer, task, choice, settings.l1, log, fold.number, told, settings.halving)
         found = search(evaluate, len(picked), settings, plan.spec.method == "lorahub")
         searched.append(Searched(fold, choice, found))
-    return searched
+    _heed(job)
+    return plan, searched
 
 
 def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend) -> Result:
@@ -106,7 +117,8 @@ def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend
     held_out = {system: tally.held_out() for system, tally in tallies.items() if tally.measured}
     comparisons = _comparisons(plan, tallies)
     kept, weights = searched[0], searched[0].choice.named(searched[0].found.weights)
-    mixture, best = composition(plan, weights), kept.found.best
+    best, truncates = kept.found.best, plan.rank is not None and rank_of(plan, weights) > plan.rank
+    mixture = composition(plan, weights, truncates)
     provenance = provenance_of(job, plan, weights)
     if "in_context" not in held_out:
         provenance["in_context"] = tallies["in_context"].detail
@@ -121,8 +133,8 @@ def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend
             loss=best.loss,
             objective=best.objective,
             expression=plan.pool.base if mixture is None else str(mixture),
-            rank=rank_of(plan, weights),
-            error=0.0,
+            rank=plan.rank if truncates and plan.rank else rank_of(plan, weights),
+            error=None if truncates else 0.0,
         ),
         held_out=held_out,
         comparisons=comparisons,
@@ -144,7 +156,12 @@ def _comparisons(plan: Plan, tallies: Mapping[System, Tally]) -> dict[System, Co
 
 def _published(store: Store, plan: Plan, searched: Sequence[Searched], result: Result, by: str | None) -> Result:
     provenance = published_provenance(result.provenance, searched[0].found, result.held_out, result.verdict)
-    made = publish(store, plan, result.chosen.weights, result.verdict, provenance, by)
+    try:
+        made = publish(store, plan, result.chosen.weights, result.verdict, provenance, by)
+    except StoreError:  # it can be written later, perhaps
+        raise
+    except AdapterError as error:  # what was found is still worth knowing
+        made = Publication(None, f"not published: {error}")
     chosen = result.chosen
     if made.version is not None:
         chosen = replace(chosen, rank=made.rank, error=made.error)
@@ -154,9 +171,12 @@ def _published(store: Store, plan: Plan, searched: Sequence[Searched], result: R
 def _ended(job: Job, error: BaseException) -> BaseException:
     """Note why the job ended, and what to raise."""
     status: Ended = "failed"
+    ours = isinstance(error, AdapterError) and not (
+        isinstance(error, StoreError) and not isinstance(error, DamagedBlob)
+    )
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted("it was stopped")
-    elif isinstance(error, OSError) and not isinstance(error, AdapterError):
+    elif isinstance(error, OSError) and not ours:
         error = Interrupted(f"{error}: repair that, or make room, and resume the job")
     if isinstance(error, Interrupted):
         status = "cancelled" if isinstance(error, Cancelled) else "interrupted"

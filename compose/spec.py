@@ -47,6 +47,8 @@ class Pool(Part):
             if value != "all":
                 _checked(check_tag, value.removeprefix("tag:"))
             return value
+        if not value:
+            raise ValueError("name two adapters at the least")
         for each in value:
             _checked(parse_adapter, each)
         return value
@@ -63,6 +65,7 @@ class Optimizer(Part):
         l1: of the objective `loss + l1 * mean |weight|`, in nats.
         start: where it begins: at the best of the baselines, or at zero as in the paper.
         early_stop: give a candidate up as soon as it cannot be the best any more; it is told as a bound.
+        halving: score the better half of each population only on all examples; the others on half of them.
         break_symmetry: with `lorahub`, where w and -w are the same, search one half only.
     """
 
@@ -73,6 +76,7 @@ class Optimizer(Part):
     l1: float = Field(default=0.05, ge=0)
     start: Literal["best", "zero"] = "best"
     early_stop: bool = True
+    halving: bool = False
     break_symmetry: bool = True
 
     @field_validator("name")
@@ -188,6 +192,8 @@ class JobSpec(Part):
     def _parts_agree(self) -> "JobSpec":
         if self.scorer == "server" and self.pool.preselect and self.pool.by == "similarity":
             raise ValueError("a server cannot compare by similarity: preselect by score, or use the scorer torch")
+        if self.scorer == "server" and self.method == "lorahub" and isinstance(self.publish.rank, int):
+            raise ValueError("a server truncates exact mixtures only: leave publish.rank out, or use the scorer torch")
         return self
 
 
@@ -223,7 +229,12 @@ def read_spec(path: Path) -> JobSpec:
         for field in ("examples", "holdout")
         if isinstance(value := getattr(spec, field), Path)
     }
-    return spec.model_copy(update=found)
+    return spec.model_copy(update={**found, "base": _found_base(spec.base, path.parent)})
+
+
+def _found_base(base: str | None, folder: Path) -> str | None:
+    """A base that is a folder beside the file, as an absolute path."""
+    return str((folder / base).absolute()) if base and (folder / base).is_dir() else base
 
 
 def _checked(check: Callable[[str], T], text: str) -> T:
@@ -234,10 +245,12 @@ def _checked(check: Callable[[str], T], text: str) -> T:
         raise ValueError(str(error)) from error
 
 
+_NO_FIELDS = ("function-", "tuple[", "literal[", "lax-or-strict[", "constrained-", "is-instance[", "union[")
+"""How pydantic names the branches of a union among the fields."""
+
+
 def _problem(details: Any) -> str:
-    where = ".".join(
-        str(part) for part in details["loc"] if not str(part).startswith(("function-", "tuple[", "literal["))
-    )
+    where = ".".join(str(part) for part in details["loc"] if not str(part).startswith(_NO_FIELDS))
     if details["type"] == "extra_forbidden":
         return f"{where}: there is no such field"
     reason = str(details.get("ctx", {}).get("error", details["msg"]))

@@ -44,6 +44,7 @@ optimizer:
   l1: 0.05                    # penalty: nats per unit of the mean absolute weight
   start: best                 # best: at the best baseline; zero: as in the LoRAHub paper
   early_stop: true            # give a candidate up as soon as it cannot become the best
+  halving: false              # score only the better half of each population on all examples
   break_symmetry: true        # lorahub: w and -w are the same, so search one half
 
 # Who scores: torch loads the model here; server asks a running LoraLoom, without a second copy of the model.

@@ -3,13 +3,15 @@
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from loraloom.adapters.errors import AdapterError
 from loraloom.adapters.store import Store
-from loraloom.compose.errors import Interrupted
+from loraloom.compose.errors import ComposeError, Interrupted
 from loraloom.compose.jobs import Job, Jobs
 from loraloom.compose.plan import planned, with_examples
 from loraloom.compose.run import Stage
@@ -106,8 +108,9 @@ def cancel(options: Options, _: Extra) -> int:
     if job.result() is not None:
         print(f"loraloom: {job.id} is done: there is nothing to cancel", file=sys.stderr)
         return 1
+    running = job.state().status == "running"
     job.cancel()
-    print(f"{job.id} ends after the candidates that it is at")
+    print(f"{job.id} {'ends after the candidates that it is at' if running else 'does not go on until it is resumed'}")
     return 0
 
 
@@ -118,6 +121,12 @@ def _run(job: Job, store: Store, trials: int | None) -> int:
     except Interrupted as error:
         print(f"loraloom: {error}. `loraloom compose resume {job.id}` goes on", file=sys.stderr)
         return 130 if isinstance(error.__cause__, KeyboardInterrupt) else 1
+    except (ComposeError, AdapterError):
+        raise
+    except Exception:
+        # Caught, since nevergrad's Cobyla has a thread that an uncaught error would keep alive.
+        traceback.print_exc()
+        return 1
     print(found(result))
     print(f"report: {job.folder / 'report.html'}")
     return 0

@@ -6,7 +6,8 @@ What was scored is kept, so that a second run begins where the first ended.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,7 +34,7 @@ BUDGETS = (40, 100, 400)
 BOUND, L1 = 1.5, 0.05
 EVALUATIONS, FEW_EVALUATIONS = 500, 40
 SEEDS, FEW_SEEDS = 20, 2
-REAL_SEEDS, FINALISTS = 3, 3
+REAL_SEEDS, FINALISTS = 3, 4
 AT_ONCE = 10
 
 Measure: TypeAlias = Callable[[Sequence[Weights]], list[float]]
@@ -89,20 +90,23 @@ def normals(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / adapter.name for adapter in demo_adapters())
 
 
-def measure_of(landscape: Landscape, base: Path, model: Any) -> Measure:
-    """The model's own losses."""
+@contextmanager
+def measured(landscape: Landscape, base: Path, model: Any) -> Iterator[Measure]:
+    """The model's own losses; of a candidate that comes again, those of the first time."""
     encoder = encoder_of(str(base), "chat")
     examples = [Example((Turn("user", prompt),), answer) for prompt, answer in landscape.asked]
     task = Task("loss", tuple(Question((encoder.row(each, each.answer),)) for each in examples))
 
-    def measure(population: Sequence[Weights]) -> list[float]:
-        scorer = TorchScorer(model, landscape.pool, landscape.method)
-        try:
-            return [task.loss(scores) for scores in scorer.score(population, task.rows)]
-        finally:
-            scorer.close()
+    known: dict[Weights, float] = {}
 
-    return measure
+    def measure(population: Sequence[Weights]) -> list[float]:
+        new = [weights for weights in dict.fromkeys(population) if weights not in known]
+        if new:
+            known.update(zip(new, map(task.loss, scorer.score(new, task.rows)), strict=True))
+        return [known[weights] for weights in population]
+
+    with closing(TorchScorer(model, landscape.pool, landscape.method)) as scorer:
+        yield measure
 
 
 def candidates(adapters: int, count: int, seed: int = 0) -> list[Weights]:
@@ -189,17 +193,18 @@ def compared(
     surrogate: Measure, landscape: Landscape, budgets: Sequence[int], seeds: int
 ) -> dict[str, list[list[float]]]:
     """[budgets, seeds]: the objective at which each optimiser ends."""
+    by_budget = [ended(surrogate, landscape, list(OPTIMIZERS), budget, range(seeds)) for budget in budgets]
+    return {name: [each[name] for each in by_budget] for name in OPTIMIZERS}
+
+
+def ended(
+    measure: Measure, landscape: Landscape, names: Sequence[str], budget: int, seeds: Sequence[int]
+) -> dict[str, list[float]]:
+    """[seeds]: the objective at which each optimiser ends."""
+    settings = {name: [Optimizer(name=name, budget=budget, seed=seed) for seed in seeds] for name in names}
     return {
-        name: [
-            [
-                best_of(
-                    surrogate, len(landscape.pool), landscape.method, Optimizer(name=name, budget=budget, seed=seed)
-                )
-                for seed in range(seeds)
-            ]
-            for budget in budgets
-        ]
-        for name in OPTIMIZERS
+        name: [best_of(measure, len(landscape.pool), landscape.method, each) for each in several]
+        for name, several in settings.items()
     }
 
 
@@ -220,22 +225,17 @@ def run(folder: Path, full: bool) -> Outcome:
     found, fits, real, given = [], {}, [], landscapes(here)
     for number, landscape in enumerate(given):
         points = candidates(len(landscape.pool), count)
-        measure = measure_of(landscape, base, model)
-        surrogate = Surrogate(points, logged(here / f"{number}-{count}.jsonl", points, measure))
+        with measured(landscape, base, model) as measure:
+            losses = logged(here / f"{number}-{count}.jsonl", points, measure)
+        surrogate = Surrogate(points, losses)
         fits[landscape.name] = surrogate.correlation
         found.append(compared(surrogate, landscape, budgets, seeds))
     places = ranks(found)
     finalists = sorted(places, key=places.__getitem__)[:FINALISTS]
     for landscape in given:
-        measure = measure_of(landscape, base, model)
         tries = range(REAL_SEEDS if full else 1)
-        settings = {name: [Optimizer(name=name, budget=BUDGETS[0], seed=seed) for seed in tries] for name in finalists}
-        real.append(
-            {
-                name: [best_of(measure, len(landscape.pool), landscape.method, each) for each in several]
-                for name, several in settings.items()
-            }
-        )
+        with measured(landscape, base, model) as measure:
+            real.append(ended(measure, landscape, finalists, BUDGETS[0], tries))
     return outcome(given, budgets, fits, found, places, real)
 
 

@@ -38,7 +38,9 @@ def plan(store: Store) -> Planned:
     """A callable `plan(**fields of the description) -> Plan`."""
 
     def make(**fields: Any) -> Plan:
-        return planned(with_examples(spec_from({"examples": EXAMPLES, "optimizer": {"budget": 8}, **fields})), store)
+        return planned(
+            with_examples(spec_from({"examples": EXAMPLES, "optimizer": {"name": "CMA", "budget": 8}, **fields})), store
+        )
 
     return make
 

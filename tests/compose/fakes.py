@@ -66,11 +66,11 @@ class NumberEncoder:
     """An example whose prompt is "3" becomes the token 3, and any answer two tokens; a shot costs ten tokens."""
 
     def __init__(self, context: int = 1000) -> None:
-        self._context = context
+        self.context = context
 
     def row(self, example: Example, answer: str, shots: Sequence[Example] = ()) -> Row:
         prompt = self.prompt(example, shots)
-        if len(prompt) + 2 > self._context:
+        if len(prompt) + 2 > self.context:
             raise InvalidExamples("too long")
         return Row(tuple(prompt), (5, 6))
 
@@ -87,6 +87,8 @@ class BowlBackend:
     Attributes:
         asked: the adapters of every scorer that it was asked for.
     """
+
+    context: int | None = None
 
     def __init__(self, best: Sequence[Weights]) -> None:
         self._best = best

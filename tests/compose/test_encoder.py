@@ -89,3 +89,16 @@ def test_a_base_without_them_is_told(tiny_base: Path, tmp_path: Path) -> None:
         encoder_of(str(tmp_path), "auto")
     with pytest.raises(InvalidSpec, match="has no chat template: use `template: plain`"):
         encoder_of(str(tiny_base), "chat")
+
+
+def test_different_system_messages_do_not_go_into_one_conversation(chat: Encoder) -> None:
+    brief = Example((Turn("system", "Be brief."), *SHOT.turns), SHOT.answer)
+    with pytest.raises(InvalidExamples, match="different system messages"):
+        chat.row(SPELL, "four", [brief])
+
+
+def test_a_smaller_context(chat: Encoder) -> None:
+    row = chat.row(SPELL, "four")
+    assert chat.within(len(row)).row(SPELL, "four") == row
+    with pytest.raises(InvalidExamples, match="the model's context is"):
+        chat.within(len(row) - 1).row(SPELL, "four")

@@ -42,7 +42,7 @@ def test_examples_that_the_context_does_not_hold_are_left_out() -> None:
     plan = bowl_plan(6, 3, NumberEncoder(context=20), holdout=0.5)
     tally = tallied(plan, searched(plan), BowlBackend(BEST))["in_context"]
     assert tally.measured == []
-    assert tally.detail.startswith("left out: with 3 examples the prompt is longer")
+    assert tally.detail == "left out: too long"
 
 
 def test_what_is_truncated_is_what_is_judged() -> None:
@@ -55,6 +55,14 @@ def test_what_needs_no_truncation_is_judged_as_it_is() -> None:
     for rank in (8, None, "auto"):
         plan = bowl_plan(6, 3, holdout=0.5, publish={"rank": rank})
         assert tallied(plan, searched(plan), BowlBackend(BEST))["composition"].held_out().loss == 1
+
+
+def test_what_is_one_of_its_rivals_has_its_scores_to_the_last_bit() -> None:
+    plan = bowl_plan(6, 3, holdout=0.5)
+    (search,) = searched(plan)
+    same = Searched(search.fold, search.choice, Found(trial(), (0.0, 1.0), 1))
+    tallies = tallied(plan, [same], BowlBackend(BEST))
+    assert tallies["composition"].measured == tallies["best_single"].measured
 
 
 def test_leave_one_out_judges_each_example_by_the_search_that_did_not_see_it() -> None:

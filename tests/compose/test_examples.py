@@ -33,6 +33,17 @@ def test_a_file_has_one_a_line_and_may_have_empty_lines(tmp_path: Path) -> None:
     assert read_examples(path) == read_examples((PAIR, CHAT))
 
 
+def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
+    path, odd = tmp_path / "examples.jsonl", {**PAIR, "prompt": "a\u2028b\x85c"}
+    path.write_text(json.dumps(odd, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_examples(path) == read_examples((odd,))
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    with pytest.raises(InvalidExamples, match="example 1 has what is no text"):
+        read_examples(({**PAIR, "prompt": "a\ud800"},))
+
+
 def test_the_line_that_is_wrong_is_named(tmp_path: Path) -> None:
     path = tmp_path / "examples.jsonl"
     path.write_text(f"{json.dumps(PAIR)}\n\n{{\n", encoding="utf-8")

@@ -76,3 +76,15 @@ def test_one_example_is_too_few(count: int) -> None:
 def test_a_share_that_leaves_too_little_is_refused(count: int, share: float) -> None:
     with pytest.raises(InvalidExamples, match="leaves . to learn from"):
         hold_out(examples(count), share, 0)
+
+
+def test_many_examples_are_refused() -> None:
+    with pytest.raises(InvalidExamples, match="1000 at the most"):
+        hold_out(examples(1001), 0.5, 0)
+    with pytest.raises(InvalidExamples, match="takes as many searches"):
+        hold_out(examples(51), "leave-one-out", 0)
+
+
+def test_the_same_example_does_not_judge_twice() -> None:
+    with pytest.raises(InvalidExamples, match="examples 1 and 3 ask the same"):
+        hold_out(examples(3), (*examples(2, "other "), *examples(1, "Other ")), 0)

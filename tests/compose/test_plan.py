@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.compose.errors import InvalidExamples
+from loraloom.adapters.errors import NameTaken
+from loraloom.compose import plan as planning
+from loraloom.compose.errors import InvalidExamples, InvalidSpec
 from loraloom.compose.plan import with_examples
 from loraloom.compose.spec import spec_from
 from tests.compose.conftest import EXAMPLES, Planned
@@ -70,3 +72,30 @@ def test_nothing_heavy_is_imported_for_a_refusal(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_name_that_is_taken_is_told_before_anything_is_done(plan: Planned) -> None:
+    with pytest.raises(NameTaken):
+        plan(name="ORG/c")
+    assert plan(name="ORG/c", publish="never").spec.name == "ORG/c"
+
+
+def test_a_server_may_hold_less_than_the_model(plan: Planned) -> None:
+    whole = plan()
+    assert whole.within(None) is whole.within(128) is whole
+    longest = max(map(len, whole.task.rows))
+    assert whole.within(longest + 1).encoder.context == longest
+    with pytest.raises(
+        InvalidExamples, match=f"has {longest} tokens with its answer, and the server holds {longest - 1}"
+    ):
+        whole.within(longest)
+
+
+def test_a_part_of_the_pool(plan: Planned) -> None:
+    assert plan().of([0, 2]).pool.names == ("a@1", "org/c@1")
+
+
+def test_what_is_not_installed_is_told(plan: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "find_spec", lambda name: None if name == "nevergrad" else object())
+    with pytest.raises(InvalidSpec, match=r"nevergrad is not installed: `pip install 'loraloom\[compose\]'`"):
+        plan()

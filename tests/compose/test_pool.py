@@ -49,12 +49,17 @@ def test_the_same_content_is_there_once(store: Store, make_adapter: MakeAdapter,
         find_pool(store, spec(pool=["a", "z"]))
 
 
-def test_one_of_another_base_is_left_out_of_all_and_refused_by_name(store: Store, tmp_path: Path) -> None:
+def test_one_of_another_base_is_left_out_of_all_and_refused_by_name(
+    store: Store, tmp_path: Path, tiny_base: Path
+) -> None:
     other = BaseFingerprint({"model.layers.0.self_attn.q_proj": (8, 8)}, None)
     store.publish(small_adapter(tmp_path / "other"), "other", base=other, base_name="elsewhere")
-    assert find_pool(store, spec()).names == ("a@1", "b@1", "org/c@1")
+    assert find_pool(store, spec(base=str(tiny_base))).names == ("a@1", "b@1", "org/c@1")
     with pytest.raises(InvalidPool, match=r"other@1 was published for another base .elsewhere."):
-        find_pool(store, spec(pool=["a", "other"]))
+        find_pool(store, spec(base=str(tiny_base), pool=["a", "other"]))
+    for fields in ({}, {"pool": ["a", "other"]}):
+        with pytest.raises(InvalidPool, match=r"of several bases .*tiny-llama, elsewhere.: name one of them"):
+            find_pool(store, spec(**fields))
 
 
 def test_one_that_is_not_bound_is_checked_now(store: Store, make_adapter: MakeAdapter, tiny_base: Path) -> None:
@@ -74,5 +79,23 @@ def test_what_is_refused(store: Store, tmp_path: Path) -> None:
         find_pool(store, spec(base="nobody/nothing-of-this-name"))
     with pytest.raises(InvalidPool, match="preselect is 4, and the pool has 3"):
         find_pool(store, spec(pool={"preselect": 4}))
-    with pytest.raises(InvalidPool, match="no adapter of the pool says what its base model is"):
+    with pytest.raises(InvalidPool, match="the pool is empty"):
         find_pool(Store.open(tmp_path / "empty"), spec())
+    with pytest.raises(InvalidPool, match=r"one rank only .a@1 4, b@1 4, org/c@1 2."):
+        find_pool(store, spec(method="lorahub"))
+
+
+def test_an_adapter_that_does_not_say_its_base(tmp_path: Path, make_adapter: MakeAdapter) -> None:
+    store = Store.open(tmp_path / "store")
+    config = make_adapter("free") / "adapter_config.json"
+    config.write_text(config.read_text().replace('"base_model_name_or_path": "', '"was": "'))
+    store.publish(config.parent, "free")
+    with pytest.raises(InvalidPool, match="no adapter of the pool says what its base model is"):
+        find_pool(store, spec())
+
+
+def test_a_base_that_is_a_folder_is_found_from_everywhere(
+    store: Store, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_base.parent)
+    assert find_pool(store, spec(base="tiny-llama")).base == str(tiny_base)

@@ -45,6 +45,11 @@ def test_doing_it_again_gives_the_version_that_is_there(plan: Planned, store: St
     assert store.tags("blend") == {"latest": 1, "stable": 1}
 
 
+def test_a_job_that_was_killed_after_it_published_says_the_same(plan: Planned, store: Store) -> None:
+    made = [publish(store, plan(name="blend"), WEIGHTS, BETTER, {"job": "one"}) for _ in range(2)]
+    assert made[0] == made[1]
+
+
 def test_a_rank_that_is_asked_for(plan: Planned, store: Store) -> None:
     made = publish(store, plan(name="blend", publish={"rank": 2}), WEIGHTS, BETTER, {})
     assert made.rank == store.resolve(Adapter("blend")).rank == 2

@@ -49,9 +49,9 @@ def test_who_cannot_win_is_given_up_with_what_it_is_at_least(tmp_path: Path) -> 
 
 def test_an_earlier_runs_trials_are_not_scored_again(tmp_path: Path) -> None:
     first = BowlScorer(BEST)
-    found = search(recorder(tmp_path / "log", first), 2, Optimizer(budget=20), False)
+    found = search(recorder(tmp_path / "log", first), 2, Optimizer(name="CMA", budget=20), False)
     second, told = BowlScorer(BEST), []
-    again = search(recorder(tmp_path / "log", second, told=told.append), 2, Optimizer(budget=20), False)
+    again = search(recorder(tmp_path / "log", second, told=told.append), 2, Optimizer(name="CMA", budget=20), False)
     assert again == found
     assert second.scored == []
     assert told == read_trials(tmp_path / "log")
@@ -60,10 +60,10 @@ def test_an_earlier_runs_trials_are_not_scored_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 1, 3, 4, 7, 12, 20, 23])
 def test_any_number_of_lines_leads_to_the_same_end(tmp_path: Path, kept: int) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    found = search(recorder(whole, BowlScorer(BEST)), 2, Optimizer(budget=20), False)
+    found = search(recorder(whole, BowlScorer(BEST)), 2, Optimizer(name="CMA", budget=20), False)
     lines = whole.read_text().splitlines(keepends=True)
     torn.write_text("".join(lines[:kept]))
-    again = search(recorder(torn, BowlScorer(BEST)), 2, Optimizer(budget=20), False)
+    again = search(recorder(torn, BowlScorer(BEST)), 2, Optimizer(name="CMA", budget=20), False)
     assert (again.weights, again.best.objective) == (found.weights, found.best.objective)
     values = [[(each.trial, each.weights, each.objective) for each in read_trials(path)] for path in (whole, torn)]
     assert values[0] == values[1]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from loraloom.adapters.errors import DamagedBlob, NameTaken, StoreError
 from loraloom.adapters.names import Adapter
 from loraloom.adapters.store import Store
-from loraloom.compose.errors import Cancelled, Interrupted, InvalidPool
+from loraloom.compose.errors import Cancelled, Interrupted
 from loraloom.compose.jobs import Job
 from loraloom.compose.log import TrialLog, read_trials
 from loraloom.compose.result import Result
@@ -136,7 +137,7 @@ def wait_for_lines(job: Job, count: int, process: "subprocess.Popen[bytes]") -> 
 
 
 def test_a_job_that_was_killed_ends_as_if_it_had_not_been(make_job: MakeJob, store: Store) -> None:
-    fields = {"holdout": 0.4, "optimizer": {"budget": 200}}
+    fields = {"holdout": 0.4, "optimizer": {"name": "CMA", "budget": 200}}
     whole, killed = make_job(**fields), make_job(**fields)
     expected = outcome(run(whole, store))
     for lines in (1, 60):
@@ -152,7 +153,7 @@ def test_a_job_that_was_killed_ends_as_if_it_had_not_been(make_job: MakeJob, sto
 
 
 def test_who_is_asked_to_end_says_so(make_job: MakeJob, store: Store) -> None:
-    job = make_job(holdout=0.4, optimizer={"budget": 5000})
+    job = make_job(holdout=0.4, optimizer={"name": "CMA", "budget": 5000})
     process = start(job)
     wait_for_lines(job, 10, process)
     job.cancel()
@@ -193,11 +194,14 @@ def test_who_cancels_is_heard(make_job: MakeJob, store: Store) -> None:
 
 
 def test_what_cannot_be_done_is_told(make_job: MakeJob, store: Store) -> None:
-    job = make_job(holdout=0.4, method="lorahub")
-    with pytest.raises(InvalidPool, match="rank"):
+    job = make_job(holdout=0.4)
+    weights = Path(store.url, "blobs", job.pool.members[0].digest, "adapter_model.safetensors")
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(DamagedBlob):
         run(job, store)
     assert job.state().status == "failed"
-    assert "rank" in job.state().reason
+    assert "is damaged" in job.state().reason
 
 
 def test_nothing_leaks_into_a_search(make_job: MakeJob, store: Store) -> None:
@@ -215,3 +219,64 @@ def test_a_report_that_is_missing_is_drawn(make_job: MakeJob, store: Store, tmp_
     (job.folder / "report.html").unlink()
     assert run(job, store) == result
     assert (job.folder / "report.html").exists()
+
+
+def test_a_store_that_cannot_be_written_interrupts(
+    make_job: MakeJob, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(holdout=0.4, publish="always")
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("no space left in the store")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish", full)
+        with pytest.raises(Interrupted, match="no space left in the store"):
+            run(job, store)
+    assert job.state().status == "interrupted"
+    assert run(job, store).published == "composition@1"
+
+
+def test_a_publication_that_is_refused_keeps_the_verdict(
+    make_job: MakeJob, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(holdout=0.4, publish="always")
+
+    def taken(*_: object, **__: object) -> None:
+        raise NameTaken("composition", "Composition")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish", taken)
+        result = run(job, store)
+    assert (job.state().status, result.published) == ("done", None)
+    assert result.publication.startswith("not published: the name 'composition' differs")
+
+
+def test_what_is_truncated_and_not_published_is_named_as_it_was_judged(make_job: MakeJob, store: Store) -> None:
+    chosen = run(make_job(holdout=0.4, publish={"when": "never", "rank": 1}), store).chosen
+    assert chosen.expression.startswith("svd(rank=1):")
+    assert (chosen.rank, chosen.error) == (1, None)
+
+
+def test_halving(make_job: MakeJob, store: Store) -> None:
+    whole, halved = (
+        make_job(examples=EXAMPLES, holdout=0.2, optimizer={"name": "CMA", "budget": 8, "halving": each})
+        for each in (0, 1)
+    )
+    for job in (whole, halved):
+        run(job, store)
+    bounds = [sum(trial.bound for trial in job.trials()) for job in (whole, halved)]
+    assert bounds[1] >= 4
+    assert bounds[1] >= bounds[0]
+
+
+def test_who_cancels_at_the_end_is_heard_too(make_job: MakeJob, store: Store) -> None:
+    job = make_job(holdout=0.4, publish="always")
+
+    def cancel(stage: str) -> None:
+        if stage == "publishing":
+            job.cancel()
+
+    with pytest.raises(Cancelled):
+        run(job, store, stage=cancel)
+    assert "composition" not in store.names()

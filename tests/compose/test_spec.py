@@ -47,6 +47,9 @@ def test_short_forms() -> None:
         ({"pool": ["sql@"]}, "pool.adapters: .*not a valid selection"),
         ({"pool": {"preselect": 1}}, "pool.preselect"),
         ({"pool": {"preselect": 4, "by": "similarity"}, "scorer": "server"}, "a server cannot compare by similarity"),
+        ({"pool": []}, "pool.adapters: name two adapters at the least"),
+        ({"examples": 4}, "^examples: "),
+        ({"publish": {"rank": 8}, "scorer": "server", "method": "lorahub"}, "a server truncates exact mixtures only"),
         ({"name": "two words"}, "name: .*not a valid selection"),
         ({"holdout": 1.5}, "holdout"),
         ({"holdout": 0.0}, "holdout"),
@@ -92,3 +95,11 @@ def test_a_file_that_is_no_job(tmp_path: Path, text: str) -> None:
 def test_json_gives_the_same_back() -> None:
     spec = spec_from({"examples": EXAMPLES, "holdout": EXAMPLES, "pool": ["a", "b"]})
     assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_a_base_beside_the_file_is_found_from_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "models/x").mkdir(parents=True)
+    (tmp_path / "job.yaml").write_text("examples: data.jsonl\nbase: models/x\n")
+    assert read_spec(tmp_path / "job.yaml").base == str(tmp_path / "models/x")
+    (tmp_path / "job.yaml").write_text("examples: data.jsonl\nbase: org/model\n")
+    assert read_spec(tmp_path / "job.yaml").base == "org/model"

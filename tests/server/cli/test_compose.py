@@ -47,7 +47,7 @@ def test_a_job_from_the_command_line(loraloom: Loraloom, store: Store, spec: Pat
     lines = outcome.out.splitlines()
     assert lines[0].endswith(": a@1, b@1")
     assert lines[1] == "3 examples to learn from, 2 to judge by (0.4 of the examples)"
-    assert lines[2] == "8 trials: 1 search of 4 baselines and 3 candidates by CMA, seed 0"
+    assert lines[2] == "8 trials: 1 search of 4 baselines and 3 candidates by Cobyla, seed 0"
     assert lines[3] == f"job {job.id} in {job.folder}"
     assert lines[4].startswith("undecidable with 2 examples: ")
     assert lines[5] == "published as blend@1"
@@ -93,8 +93,8 @@ def test_stopping_and_going_on(
     job = only_job(home)
     assert outcome.status == 130
     assert outcome.err == f"loraloom: it was stopped. `loraloom compose resume {job.id}` goes on\n"
-    assert "interrupted after 7 trials" in loraloom("compose", "show", job.id).out
-    assert loraloom("compose", "report", job.id).err.startswith("loraloom: interrupted after 7 trials")
+    assert "interrupted after 5 trials" in loraloom("compose", "show", job.id).out
+    assert loraloom("compose", "report", job.id).err.startswith("loraloom: interrupted after 5 trials")
     again = loraloom("compose", "resume", job.id)
     assert (again.status, again.err) == (0, "")
     assert job.state().status == "done"
