@@ -177,6 +177,6 @@ class ServerBackend:
         # By content: a server on another store may have other versions under these numbers.
         pool = [f"{member.adapter.partition('@')[0]}@sha256:{member.digest[:_DIGITS]}" for member in members]
         self._scorer = scorer = ServerScorer(self._settings, pool, self._method, rank=rank)
-        scorer.check(min(self._mixed, len(members)))
+        scorer.check(min(self._mixed, len(members)), [member.rank for member in members])
         self.context = scorer.context
         return scorer

@@ -39,6 +39,9 @@ from loraloom.compose.trials import Trial
 Status: TypeAlias = Literal["created", "running", "interrupted", "cancelled", "failed", "done"]
 Ended: TypeAlias = Literal["interrupted", "cancelled", "failed"]
 
+CANCEL = "cancel"
+"""A file in a job's folder: somebody wants it to end."""
+_FIELDS = {"created", "store", "threads", "spec", "pool"}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _LOOKS = 20
 """How often a lock is tried for: somebody who only looks holds it for an instant."""
@@ -73,8 +76,8 @@ class Job:
         path = self.folder / "job.json"
         try:
             given = json.loads(path.read_bytes())
-            if not isinstance(given, dict):
-                raise ValueError("no object")
+            if not isinstance(given, dict) or not given.keys() >= _FIELDS:
+                raise ValueError(f"it is no object with {', '.join(sorted(_FIELDS))}")
             return given
         except (OSError, ValueError) as error:
             raise DamagedJob(f"{path} cannot be read: {error}. Start the job anew") from error
@@ -105,8 +108,11 @@ class Job:
     @cached_property
     def pool(self) -> Pool:
         """What its pool stood for when it was made."""
-        pool = self._given["pool"]
-        return Pool(tuple(Member(**member) for member in pool["members"]), pool["base"])
+        try:
+            pool = self._given["pool"]
+            return Pool(tuple(Member(**member) for member in pool["members"]), pool["base"])
+        except (KeyError, TypeError) as error:
+            raise DamagedJob(f"{self.folder / 'job.json'} is no job of this version: {error!r}") from error
 
     def trials(self) -> list[Trial]:
         """All trials so far; raises `DamagedJob`."""
@@ -114,27 +120,34 @@ class Job:
 
     def result(self) -> Result | None:
         """What was found, if it is done."""
-        with suppress(FileNotFoundError):
-            return result_from((self.folder / "result.json").read_text(encoding="utf-8"))
-        return None
+        path = self.folder / "result.json"
+        try:
+            return result_from(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedJob(f"{path} is no result of this version: {error!r}. Start the job anew") from error
 
     def state(self) -> State:
         """Where it stands now."""
-        trials = self.trials()
+        try:
+            trials = self.trials()
+        except DamagedJob as error:
+            return State("failed", str(error), 0, None)
         kept = [trial.objective for trial in trials if trial.fold == 0 and not trial.bound]
         status, reason = self._status()
         return State(status, reason, len(trials), min(kept, default=None))
 
     def cancel(self) -> None:
         """Let the process that runs it end it, soon; one that has not begun does not begin."""
-        (self.folder / "cancel").touch()
+        (self.folder / CANCEL).touch()
         if self._status()[0] == "created":
             self.end("cancelled", "it was cancelled before it began")
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody wants it to end."""
-        return (self.folder / "cancel").exists()
+        return (self.folder / CANCEL).exists()
 
     def end(self, status: Ended, reason: str) -> None:
         """Note why it ended before it was done."""
@@ -156,7 +169,7 @@ class Job:
         try:
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            for name in ("ended.json", "cancel"):
+            for name in ("ended.json", CANCEL):
                 (self.folder / name).unlink(missing_ok=True)
             yield
         finally:
@@ -236,10 +249,10 @@ class Jobs:
         raise JobNotFound(f"there is no job {id[:200]!r} in {self._root}.{hint}")
 
     def list(self) -> "list[Job]":
-        """All jobs, the oldest first."""
+        """All jobs, the oldest first; without those whose description cannot be read."""
         with suppress(FileNotFoundError):
             jobs = [Job(folder) for folder in self._root.iterdir() if (folder / "job.json").is_file()]
-            return sorted(jobs, key=lambda job: (job.created, job.id))
+            return sorted(filter(_is_readable, jobs), key=lambda job: (job.created, job.id))
         return []
 
     def _new_folder(self, prefix: str) -> Path:
@@ -249,3 +262,10 @@ class Jobs:
             with suppress(FileExistsError):
                 folder.mkdir()
                 return folder
+
+
+def _is_readable(job: Job) -> bool:
+    try:
+        return bool(job.created)
+    except DamagedJob:
+        return False

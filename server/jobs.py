@@ -18,7 +18,7 @@ from loraloom.adapters.names import Adapter, parse_adapter
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.compose import jobs
 from loraloom.compose.errors import DamagedJob, JobBusy
-from loraloom.compose.jobs import Job, Jobs
+from loraloom.compose.jobs import CANCEL, Job, Jobs
 from loraloom.server.aside import stand_aside
 from loraloom.server.errors import TooManyJobs
 from loraloom.server.footprint import read_footprint
@@ -33,7 +33,7 @@ MOST = 16
 LOOK = 0.5
 """Seconds between two looks at what may have changed: the memory that is free, whether a job obeys."""
 GRACE = 15.0
-"""Seconds that a cancelled job gets to end by itself."""
+"""Seconds that a cancelled job gets to end by itself, and again after it was told to terminate."""
 LOG = "log.txt"
 """In a job's folder: what its processes have printed."""
 
@@ -99,7 +99,7 @@ class JobQueue:
         self._coming = 0
         self._current: Job | None = None
         self._unwanted = False
-        self._short = ""
+        self._short: dict[str, str] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -109,8 +109,9 @@ class JobQueue:
             try:
                 await self._run(self._current)
                 await self._tell(self._current)
-            except Exception:
+            except Exception as error:
                 log.exception("the job %s could not be run", self._current.id)
+                await asyncio.to_thread(_note_failure, self._current, error)
             finally:
                 self._current = None
 
@@ -145,6 +146,7 @@ class JobQueue:
             raise JobBusy(f"the job {job.id} is {standing.status}: wait for it, or cancel it")
         if standing.status != "done":
             self._check_room()
+            (job.folder / CANCEL).unlink(missing_ok=True)
             self._add(job)
         return job
 
@@ -172,7 +174,9 @@ class JobQueue:
             return Standing("failed", str(error))
         ahead = next((place for place, each in enumerate(self._waiting) if each.id == job.id), None)
         if ahead is not None:
-            return Standing("queued", self._short, state.trials, state.best, ahead + (self._current is not None))
+            return Standing(
+                "queued", self._short.get(job.id, ""), state.trials, state.best, ahead + (self._current is not None)
+            )
         if self._is_current(job):  # its process may not have begun, or may still write the report
             return Standing("running", "", state.trials, state.best)
         return Standing(state.status, state.reason, state.trials, state.best)
@@ -189,16 +193,28 @@ class JobQueue:
         self._changed.set()
 
     async def _next(self) -> Job:
-        """The first that waits, as soon as there is what it needs."""
+        """The first that waits and for which there is what it needs, as soon as there is one."""
         while True:
-            if self._waiting:
-                first = self._waiting[0]
-                self._short = await asyncio.to_thread(self._child.short, first)
-                if not self._short and self._waiting[:1] == [first]:  # it may have been cancelled meanwhile
-                    return self._waiting.pop(0)
+            self._short = {}
+            for job in list(self._waiting):
+                short = await asyncio.to_thread(self._short_of, job)
+                if job not in self._waiting:  # it was cancelled meanwhile
+                    continue
+                if job.cancelled or not short:
+                    self._waiting.remove(job)
+                if not job.cancelled and not short:
+                    return job
+                self._short[job.id] = short
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), LOOK if self._waiting else None)
+
+    def _short_of(self, job: Job) -> str:
+        try:
+            return self._child.short(job)
+        except Exception:  # whatever it is, its process will say so
+            log.exception("what the job %s needs cannot be told", job.id)
+            return ""
 
     async def _run(self, job: Job) -> None:
         process = await self._child.start(job)
@@ -206,7 +222,8 @@ class JobQueue:
             await self._obeying(job, process)
         finally:
             if process.returncode is None:
-                process.terminate()
+                with suppress(ProcessLookupError):
+                    process.terminate()
                 await process.wait()
         log.info("the job %s ended with status %s", job.id, process.returncode)
         state = await asyncio.to_thread(job.state)
@@ -223,8 +240,11 @@ class JobQueue:
             if self._unwanted:
                 told += 1
                 await asyncio.to_thread(job.cancel)
-            if told * LOOK > GRACE:
-                process.terminate()
+            with suppress(ProcessLookupError):
+                if told == int(GRACE / LOOK):
+                    process.terminate()
+                if told == int(2 * GRACE / LOOK):
+                    process.kill()
 
     async def _tell(self, job: Job) -> None:
         result = await asyncio.to_thread(job.result)
@@ -245,9 +265,9 @@ class Child:
     scratch: Path
 
     async def start(self, job: Job) -> asyncio.subprocess.Process:
-        """As `Runs.start`; what it prints goes to the job's folder."""
+        """As `Runs.start`; what it prints goes to the job's folder. The GPU is the engine's: it does not see it."""
         command = [sys.executable, "-m", "loraloom.server.jobs", str(job.folder), "--cache", str(self.cache)]
-        environment = {**os.environ, "TMPDIR": str(self.scratch)}
+        environment = {**os.environ, "TMPDIR": str(self.scratch), "CUDA_VISIBLE_DEVICES": ""}
         with (job.folder / LOG).open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *command, "--by", "server", env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output,
@@ -266,6 +286,12 @@ class Child:
         if (available := read_memory().available) >= needed:
             return ""
         return f"it needs about {needed / 2**30:.1f} GiB of main memory, and {available / 2**30:.1f} GiB are free"
+
+
+def _note_failure(job: Job, error: Exception) -> None:
+    with suppress(OSError):
+        if job.state().status in ("created", "interrupted"):
+            job.end("failed", f"the server could not run it: {error}")
 
 
 def main() -> None:

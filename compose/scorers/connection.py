@@ -1,5 +1,6 @@
 """Requests to a running LoraLoom, patient with one that is busy, restarting or out of reach for a while."""
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from loraloom.compose.spec import Server
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two attempts: each pause is twice the one before."""
+_LOOPBACK = re.compile(r"https?://(127\.|localhost\b|\[::1\])")
 NOT_NOW = (429, 500, 502, 503, 504)
 """Answers that another attempt may not get."""
 
@@ -33,7 +35,9 @@ class Connection:
         self._patience = server.patience
         self._owned = client is None
         limits = httpx.Limits(max_connections=server.concurrency)
-        self._client = client or httpx.Client(timeout=server.timeout, limits=limits)
+        # A proxy for the world outside does not reach this machine.
+        outside = not _LOOPBACK.match(server.url)
+        self._client = client or httpx.Client(timeout=server.timeout, limits=limits, trust_env=outside)
         self._heard = float("-inf")
 
     def ask(

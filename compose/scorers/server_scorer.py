@@ -7,6 +7,7 @@ else's, so that the server computes a population as batches of many adapters.
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,7 +33,11 @@ ELSEWHERE = "The scorer `torch` has no such limit"
 
 
 class ServerScorer:
-    """`scoring.Scorer` by a server's mixtures; a candidate's scores may differ by rounding from batch to batch."""
+    """`scoring.Scorer` by a server's mixtures; a candidate's scores may differ by rounding from batch to batch.
+
+    Attributes:
+        context: tokens that the server holds, once it was asked; None if it does not say.
+    """
 
     def __init__(
         self,
@@ -63,22 +68,27 @@ class ServerScorer:
         self._server = server
         self._connection = Connection(server, client)
         self._base_name = base_name
+        self.context: int | None = None
 
-    def check(self, mixed: int | None = None) -> None:
+    def check(self, mixed: int | None = None, ranks: Sequence[int] | None = None) -> None:
         """Ask the server whether it can do this, before anything is scored.
 
         Args:
             mixed: how many adapters of the pool will be mixed; None is all.
+            ranks: of the pool's adapters; those of the largest rank are asked for.
 
         Raises:
             InvalidSpec: it is no LoraLoom.
             InvalidPool: it does not have one of the adapters, or cannot mix them.
             ServerLost: it does not answer.
         """
-        self._base()
+        card = self._connection.ask("GET", f"/v1/models/{self._base()}")
+        self.context = _context(card)
         for adapter in self._pool:
             self._answer("GET", f"/v1/models/{adapter}")
-        weights = [1 + index / 64 if index < (mixed or len(self._pool)) else 0.0 for index in range(len(self._pool))]
+        order = sorted(range(len(self._pool)), key=lambda index: -(ranks or [0] * len(self._pool))[index])
+        asked = set(order[: mixed or len(self._pool)])
+        weights = [1 + index / 64 if index in asked else 0.0 for index in range(len(self._pool))]
         answer = self._answer("POST", "/tokenize", {"model": self.model(tuple(weights)), "prompt": "a"})
         error = float(answer.headers.get("loraloom-mixture-error", 0))
         if self._method.name != "svd" and error > TRUNCATED:
@@ -218,3 +228,11 @@ def _refusal(answer: httpx.Response) -> ComposeError:
     if code in POOL_CODES:
         return InvalidPool(f"the server refuses: {message}. {ELSEWHERE}" if code != POOL_CODES[0] else message)
     return InvalidSpec(f"the server {answer.url.host} refuses with {answer.status_code}: {message}")
+
+
+def _context(card: httpx.Response) -> int | None:
+    """Tokens that the server holds, if the base's card says so."""
+    with suppress(ValueError, AttributeError):
+        told = card.json().get("max_model_len")
+        return told if isinstance(told, int) else None
+    return None

@@ -31,7 +31,7 @@ HEARTBEAT = 15.0
 """Seconds of silence after which a stream says that it is still there."""
 PATIENCE = 600.0
 """Seconds that a job's requests wait for this server, unless told: everybody else's come first."""
-REPORT_HEADERS = {"content-security-policy": "sandbox allow-scripts"}
+REPORT_HEADERS = {"content-security-policy": "sandbox"}
 """A report shows what models have written: it gets no say on this server."""
 
 
@@ -157,10 +157,12 @@ def _own(spec: JobSpec, request: Request, gate: Gate) -> JobSpec:
             "a job here is scored by this server: leave `server.url` out, or use `loraloom compose run`",
             param="server.url",
         )
+    # Each request holds a place for its mixture while it waits: most places are for others.
+    most = max(1, min(spec.server.concurrency, gate.settings.max_cpu_loras // 4))
     return spec.model_copy(
         update={
             "base": gate.settings.model,
-            "server": Server(**{"timeout": PATIENCE, "patience": PATIENCE, **asked, "url": url}),
+            "server": Server(**{"timeout": PATIENCE, "patience": PATIENCE, **asked, "url": url, "concurrency": most}),
             "threads": min(spec.threads or threads(), threads()),
             "publish": _served(spec.publish, gate.selector.max_rank),
         }

@@ -120,3 +120,31 @@ def test_a_job_of_another_version_is_told(make_job: MakeJob) -> None:
 def test_a_folder_that_cannot_be_written_is_told(plan: Any) -> None:
     with pytest.raises(OSError, match="/proc/jobs"):
         Jobs(Path("/proc/jobs")).create(plan(), "store")
+
+
+@pytest.mark.parametrize("content", ['{"created": "now"}', "{}"])
+def test_a_job_that_cannot_be_read_does_not_hide_the_others(make_job: MakeJob, tmp_path: Path, content: str) -> None:
+    bad, good = make_job(name="bad"), make_job(name="good")
+    (bad.folder / "job.json").write_text(content)
+    assert [job.id for job in Jobs(tmp_path / "jobs").list()] == [good.id]
+    with pytest.raises(JobNotFound, match="Did you mean good-"):
+        Jobs(tmp_path / "jobs").get(good.id[:-1])
+
+
+def test_a_pool_and_a_result_of_another_version_are_told(make_job: MakeJob) -> None:
+    job = make_job()
+    given = json.loads((job.folder / "job.json").read_text())
+    given["pool"]["members"][0]["more"] = 1
+    (job.folder / "job.json").write_text(json.dumps(given))
+    (job.folder / "result.json").write_text('{"job": "x"}')
+    with pytest.raises(DamagedJob, match="no job of this version"):
+        Job(job.folder).pool  # noqa: B018 - reading it is what raises
+    with pytest.raises(DamagedJob, match="no result of this version"):
+        job.result()
+
+
+def test_a_damaged_log_is_a_failure_that_is_told(make_job: MakeJob) -> None:
+    job = make_job()
+    (job.folder / "trials.jsonl").write_text("{}\n")
+    assert job.state().status == "failed"
+    assert "is no trial" in job.state().reason

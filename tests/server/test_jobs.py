@@ -221,7 +221,44 @@ async def test_after_one_that_cannot_be_started_comes_the_next(
     monkeypatch.setattr(runs, "start", failing)
     bad, good = await submitted(queue, "bad"), await submitted(queue, "good")
     await until(lambda: runs.started == [good.id])
-    assert await status(queue, bad) == "created"
+    standing = await queue.standing(bad)
+    assert (standing.status, standing.reason) == ("failed", "the server could not run it: too many processes")
+
+
+async def test_one_that_lacks_something_does_not_hold_up_the_others(
+    queue: JobQueue, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "short", lambda job: "it needs more memory" if job.spec.name == "large" else "")
+    large, small = await submitted(queue, "large"), await submitted(queue, "small")
+    await until(lambda: runs.started == [small.id])
+    assert await status(queue, large) == "queued"
+
+
+async def test_what_cannot_be_told_does_not_stop_the_queue(
+    queue: JobQueue, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(job: Job) -> str:
+        raise KeyError("pool")
+
+    monkeypatch.setattr(runs, "short", failing)
+    jobs = [await submitted(queue, name) for name in ("one", "two")]
+    await until(lambda: runs.started == [jobs[0].id])
+    let_go(jobs[0])
+    await until(lambda: runs.started == [job.id for job in jobs])
+
+
+async def test_a_job_that_somebody_else_cancels_while_it_waits_does_not_begin(queue: JobQueue, runs: FakeRuns) -> None:
+    """As `loraloom compose cancel` does it, without the server."""
+    first, waiting = await submitted(queue, "first"), await submitted(queue, "waiting")
+    await until(lambda: runs.started == [first.id])
+    Jobs(waiting.folder.parent).get(waiting.id).cancel()
+    last = await submitted(queue, "last")
+    let_go(first)
+    await until(lambda: runs.started == [first.id, last.id])
+    assert await status(queue, waiting) == "cancelled"
+    let_go(last)
+    await queue.resume(waiting.id)
+    await until(lambda: runs.started == [first.id, last.id, waiting.id])
 
 
 async def test_it_waits_for_what_it_lacks(queue: JobQueue, runs: FakeRuns) -> None:

@@ -146,8 +146,19 @@ def test_a_check_that_finds_nothing(fake: FakeLoraLoom, scorer: ServerScorer) ->
     asked: list[str] = []
     fake.first = lambda request: asked.append(request.url.path)
     scorer.check()
-    assert asked == ["/ready", "/v1/models/a@1", "/v1/models/b@2", "/v1/models/c@3", "/tokenize"]
+    names = ("base", "a@1", "b@2", "c@3")
+    assert asked == ["/ready", *(f"/v1/models/{name}" for name in names), "/tokenize"]
     assert fake.bodies == []
+    assert scorer.context is None
+
+
+def test_a_check_learns_how_much_the_server_holds(fake: FakeLoraLoom, scorer: ServerScorer) -> None:
+    def card(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(200, json={"max_model_len": 2048}) if request.url.path == "/v1/models/base" else None
+
+    fake.first = card
+    scorer.check()
+    assert scorer.context == 2048
 
 
 def test_a_check_of_as_many_as_will_be_mixed(fake: FakeLoraLoom, scorer: ServerScorer) -> None:
@@ -155,6 +166,8 @@ def test_a_check_of_as_many_as_will_be_mixed(fake: FakeLoraLoom, scorer: ServerS
     fake.first = lambda request: asked.append(request.content)
     scorer.check(2)
     assert b'"1*a@1+1.015625*b@2"' in asked[-1]
+    scorer.check(2, [4, 16, 8])
+    assert b'"1.015625*b@2+1.03125*c@3"' in asked[-1]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,9 @@ async def test_what_it_becomes_here(client: httpx.AsyncClient, composing: Gate, 
     assert (spec.server.url, spec.server.concurrency) == ("http://server:80", 3)
     assert (spec.server.timeout, spec.server.patience) == (7, module.PATIENCE)
     assert spec.publish.rank == composing.selector.max_rank
+    reply = await client.post(JOBS, json={**WANTED, "server": {"concurrency": 1000}})
+    most = composing.jobs.jobs.get(reply.json()["id"]).spec.server.concurrency
+    assert most == max(1, composing.settings.max_cpu_loras // 4)
     reply = await client.post(JOBS, json={**WANTED, "publish": {"rank": 3, "when": "never"}})
     assert composing.jobs.jobs.get(reply.json()["id"]).spec.publish.rank == 3
 
