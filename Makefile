@@ -56,7 +56,7 @@ lint: install $(TYPES) ## style, import order, complexity, layers
 types: install $(TYPES) ## mypy, strict
 	MYPYPATH=$(TYPES) $(VENV)/bin/mypy -p loraloom
 
-bench: install ## measure what the server costs, in 25 minutes; tables on screen, JSON and pictures under build/bench/
+bench: install ## measure what the server costs, in half an hour; tables on screen, JSON and pictures under build/bench/
 	$(PY) -m tests.bench
 
 bench-full: install ## the same at full length
