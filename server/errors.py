@@ -17,6 +17,7 @@
         ├── MixturesBusy                    the mixture was not built within the time limit
         ├── OfflineBusy                     other work of its kind is being done, or memory is short
         ├── TooManyJobs                     as many jobs wait as may
+        ├── JobsUnwritable                  a job cannot be written down
         └── AdapterNotLoaded                the engine cannot load the adapter
 
 Each carries `param`, the request field it is about, where there is one. The HTTP status of each is in one table,
@@ -96,6 +97,10 @@ class OfflineBusy(RequestRefused):
 
 class TooManyJobs(RequestRefused):
     """As many jobs wait for their turn as may."""
+
+
+class JobsUnwritable(RequestRefused):
+    """A job cannot be written down: the disk is full, or the folder cannot be written."""
 
 
 class AdapterNotLoaded(RequestRefused):

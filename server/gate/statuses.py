@@ -55,6 +55,7 @@ STATUSES: dict[type[Exception], Status] = {
     server.MixturesBusy: Status(503, "mixtures_busy", retry_after=5),
     server.OfflineBusy: Status(503, "offline_busy", retry_after=30),
     server.TooManyJobs: Status(503, "too_many_jobs", retry_after=60),
+    server.JobsUnwritable: Status(503, "jobs_unwritable", retry_after=60),
     server.AdapterNotLoaded: Status(400, "adapter_not_loaded"),
     compose.InvalidSpec: Status(400, "invalid_job"),
     compose.InvalidExamples: Status(400, "invalid_examples"),

@@ -16,8 +16,9 @@ from loraloom.compose.errors import DamagedJob, JobNotFound
 from loraloom.compose.jobs import Job
 from loraloom.compose.plan import planned
 from loraloom.compose.spec import JobSpec, Publish, Server, spec_from
+from loraloom.compose.trials import Trial
 from loraloom.server.aside import threads
-from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
+from loraloom.server.errors import InvalidBody, JobsUnwritable, NotServed, WrongContentType
 from loraloom.server.gate.body import parse
 from loraloom.server.gate.gate import Gate
 from loraloom.server.jobs import Standing
@@ -79,7 +80,11 @@ async def submit(request: Request, gate: Gated) -> JobView:
     gate.selector.check_not_base(spec.name)
 
     def make() -> Job:
-        return gate.jobs.jobs.create(planned(spec, gate.store), gate.store.url)
+        plan = planned(spec, gate.store)
+        try:
+            return gate.jobs.jobs.create(plan, gate.store.url)
+        except OSError as error:
+            raise JobsUnwritable(f"the job cannot be written down ({error.strerror}): try again later") from error
 
     return await _view(await gate.jobs.submit(make), gate)
 
@@ -96,7 +101,8 @@ async def job(id: str, gate: Gated) -> JobDetails:
     """One job, with its result if it is done."""
     found, standing = await gate.jobs.find(id)
     result = await asyncio.to_thread(found.result)
-    return JobDetails(**_fields(found, standing), result=None if result is None else asdict(result))
+    fields = await asyncio.to_thread(_fields, found, standing)
+    return JobDetails(**fields, result=None if result is None else asdict(result))
 
 
 @router.get("/{id}/events")
@@ -124,26 +130,30 @@ async def report(id: str, gate: Gated) -> FileResponse:
 
 
 @router.post("/{id}/cancel")
-async def cancel(id: str, gate: Gated) -> JobView:
+async def cancel(id: str, request: Request, gate: Gated) -> JobView:
     """End a job soon; what it has found so far is kept, and it can be resumed."""
+    _check_origin(request)
     return await _view(await gate.jobs.cancel(id), gate)
 
 
 @router.post("/{id}/resume", status_code=202)
-async def resume(id: str, gate: Gated) -> JobView:
+async def resume(id: str, request: Request, gate: Gated) -> JobView:
     """Let a job that has ended before it was done go on, when its turn comes."""
+    _check_origin(request)
     return await _view(await gate.jobs.resume(id), gate)
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object in the body, whatever `curl -d` says that it is.
+    """The JSON object in the body, whatever `curl -d` says that it is."""
+    _check_origin(request)
+    return parse(await request.body())
 
-    A web page of somebody else's can send a form without asking this server first, but not JSON that says so.
-    """
+
+def _check_origin(request: Request) -> None:
+    """A web page of somebody else's can send a form without asking this server first, but not JSON that says so."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and "origin" in request.headers:
         raise WrongContentType(f"send JSON with `content-type: application/json`, not {media_type or 'without one'!r}")
-    return parse(await request.body())
 
 
 def _own(spec: JobSpec, request: Request, gate: Gate) -> JobSpec:
@@ -188,7 +198,7 @@ def _url(request: Request, gate: Gate) -> str:
 
 
 async def _view(job: Job, gate: Gate) -> JobView:
-    return JobView(**_fields(job, await gate.jobs.standing(job)))
+    return JobView(**await asyncio.to_thread(_fields, job, await gate.jobs.standing(job)))
 
 
 def _fields(job: Job, standing: Standing) -> dict[str, Any]:
@@ -208,7 +218,7 @@ async def _events(job: Job, gate: Gate, seen: int) -> AsyncIterator[str]:
     last, spoke = None, time.monotonic()
     while True:
         standing = await gate.jobs.standing(job)
-        for number, trial in enumerate(await asyncio.to_thread(job.trials), start=1):
+        for number, trial in enumerate(await asyncio.to_thread(_trials, job), start=1):
             if number > seen:
                 seen, spoke = number, time.monotonic()
                 yield f"event: trial\nid: {number}\ndata: {trial.line()}\n"
@@ -223,6 +233,14 @@ async def _events(job: Job, gate: Gate, seen: int) -> AsyncIterator[str]:
             spoke = time.monotonic()
             yield ": still there\n\n"
         await asyncio.sleep(LOOK)
+
+
+def _trials(job: Job) -> list[Trial]:
+    """None of a log that cannot be read: where the job stands says why."""
+    try:
+        return job.trials()
+    except DamagedJob:
+        return []
 
 
 def _event(name: str, standing: Standing) -> str:

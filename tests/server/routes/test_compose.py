@@ -270,3 +270,32 @@ def test_the_servers_own_url(composing: Gate, server: tuple[str, int] | None, ex
 
     request = Request({"type": "http", "server": server, "headers": [], "path": "/", "method": "POST"})
     assert module._url(request, composing) == expected
+
+
+async def test_a_job_that_cannot_be_written_down(
+    client: httpx.AsyncClient, composing: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Job:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(composing.jobs.jobs, "create", full)
+    reply = await client.post(JOBS, json=WANTED)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "jobs_unwritable")
+    assert "No space left on device" in reply.json()["error"]["message"]
+
+
+async def test_a_foreign_page_cannot_cancel(client: httpx.AsyncClient) -> None:
+    id = (await client.post(JOBS, json=WANTED)).json()["id"]
+    for what in ("cancel", "resume"):
+        reply = await client.post(f"{JOBS}/{id}/{what}", headers={"origin": "https://elsewhere"})
+        assert reply.status_code == 415
+
+
+async def test_events_of_a_damaged_log_come_to_an_end(client: httpx.AsyncClient, composing: Gate) -> None:
+    job = composing.jobs.jobs.get((await client.post(JOBS, json=WANTED)).json()["id"])
+    await client.post(f"{JOBS}/{job.id}/cancel")
+    (job.folder / "trials.jsonl").write_text("{}\n")
+    async with asyncio.timeout(60):
+        reply = await client.get(f"{JOBS}/{job.id}/events")
+    assert reply.text.rstrip().rpartition("event: ")[2].startswith("end\n")
+    assert "is no trial" in reply.text
