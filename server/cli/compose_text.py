@@ -87,5 +87,5 @@ def _line(name: str, held_out: HeldOut, comparison: Comparison | None) -> str:
     detail = f" ({held_out.detail})" if held_out.detail else ""
     line = f"{name + detail:<44} {held_out.score:>6.3f}  {held_out.low:>6.3f} to {held_out.high:<6.3f}"
     if comparison is None:
-        return line
+        return line.rstrip()
     return f"{line}  {comparison.gain:+.3f} ({comparison.low:+.3f} to {comparison.high:+.3f}), p {comparison.p:.3g}"
