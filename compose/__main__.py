@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return INTERRUPTED
-    except (ComposeError, AdapterError) as error:
+    except (ComposeError, AdapterError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return FAILED
     except Exception:

@@ -146,11 +146,16 @@ class ServerBackend:
         self._method = job.spec.method
         self._mixed = mixed
         self._scorer: Scorer | None = None
+        self._members: Sequence[Member] | None = None
         self.context: int | None = None
 
     def scorer(self, members: Sequence[Member]) -> Scorer:
         """As `Backend`; raises `InvalidPool`, `InvalidSpec`, `ServerLost`."""
-        return self._opened(members, None)
+        if self._scorer is None or members != self._members:
+            self._opened(members, None)
+            self._members = members
+        assert self._scorer is not None
+        return self._scorer
 
     def similarity(self, members: Sequence[Member], rows: Sequence[Row]) -> list[list[float]]:
         """Not there: the job's description refuses it."""
@@ -177,6 +182,7 @@ class ServerBackend:
         # By content: a server on another store may have other versions under these numbers.
         pool = [f"{member.adapter.partition('@')[0]}@sha256:{member.digest[:_DIGITS]}" for member in members]
         self._scorer = scorer = ServerScorer(self._settings, pool, self._method, rank=rank)
+        self._members = None
         scorer.check(min(self._mixed, len(members)), [member.rank for member in members])
         self.context = scorer.context
         return scorer

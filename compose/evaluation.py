@@ -8,7 +8,7 @@ from loraloom.compose.errors import InvalidExamples
 from loraloom.compose.holdout import Fold
 from loraloom.compose.objective import Task
 from loraloom.compose.plan import Plan, question
-from loraloom.compose.publication import rank_of
+from loraloom.compose.publication import truncates
 from loraloom.compose.recorder import Choice
 from loraloom.compose.result import HeldOut, Measured, Sample, System
 from loraloom.compose.scoring import RowScore, Scorer, Weights
@@ -139,8 +139,7 @@ def _composed(
 
 
 def _truncates(plan: Plan, searched: Searched) -> bool:
-    named = searched.choice.named(searched.found.weights)
-    return plan.rank is not None and rank_of(plan, named) > plan.rank
+    return truncates(plan, searched.choice.named(searched.found.weights))
 
 
 def _composition(plan: Plan, searched: Searched, backend: Backend) -> tuple[Scorer, Weights]:

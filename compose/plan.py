@@ -47,7 +47,7 @@ class Plan:
 
     def within(self, context: int | None) -> "Plan":
         """The same where only so many tokens can be held; raises `InvalidExamples` if that is too few."""
-        if context is None or context >= self.encoder.context:
+        if context is None or context > self.encoder.context:
             return self
         if (longest := max(map(len, self.task.rows))) >= context:
             raise InvalidExamples(

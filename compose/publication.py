@@ -53,6 +53,11 @@ def rank_of(plan: Plan, weights: Mapping[str, float]) -> int:
     return sum(ranks) if plan.spec.method == "exact" else max(ranks, default=0)
 
 
+def truncates(plan: Plan, weights: Mapping[str, float]) -> bool:
+    """Whether the composition's rank is larger than it may be."""
+    return plan.rank is not None and rank_of(plan, weights) > plan.rank
+
+
 def publish(
     store: Store,
     plan: Plan,

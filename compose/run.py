@@ -14,12 +14,14 @@ from loraloom.compose.log import TrialLog
 from loraloom.compose.plan import Plan, planned
 from loraloom.compose.preselection import picks
 from loraloom.compose.provenance import provenance_of, published_provenance
-from loraloom.compose.publication import Publication, composition, publish, rank_of
+from loraloom.compose.publication import Publication, composition, publish, rank_of, truncates
 from loraloom.compose.recorder import Choice, Recorder
 from loraloom.compose.result import Chosen, Comparison, Result, System
-from loraloom.compose.search import Progress, search
+from loraloom.compose.search import search
 from loraloom.compose.trials import Trial
 
+Progress = Callable[[Trial], None]
+"""Told of every trial, also of those of an earlier run."""
 Stage = Callable[[str], None]
 """Told what is done next, in a few words."""
 
@@ -117,8 +119,8 @@ def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend
     held_out = {system: tally.held_out() for system, tally in tallies.items() if tally.measured}
     comparisons = _comparisons(plan, tallies)
     kept, weights = searched[0], searched[0].choice.named(searched[0].found.weights)
-    best, truncates = kept.found.best, plan.rank is not None and rank_of(plan, weights) > plan.rank
-    mixture = composition(plan, weights, truncates)
+    best, truncated = kept.found.best, truncates(plan, weights)
+    mixture = composition(plan, weights, truncated)
     provenance = provenance_of(job, plan, weights)
     if "in_context" not in held_out:
         provenance["in_context"] = tallies["in_context"].detail
@@ -133,8 +135,8 @@ def _judged(job: Job, plan: Plan, searched: Sequence[Searched], backend: Backend
             loss=best.loss,
             objective=best.objective,
             expression=plan.pool.base if mixture is None else str(mixture),
-            rank=plan.rank if truncates and plan.rank else rank_of(plan, weights),
-            error=None if truncates else 0.0,
+            rank=plan.rank if truncated and plan.rank else rank_of(plan, weights),
+            error=None if truncated else 0.0,
         ),
         held_out=held_out,
         comparisons=comparisons,

@@ -1,6 +1,6 @@
 """The search: ask, mix, score, tell, recommend."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,7 +104,3 @@ def _objective(tried: tuple[Weights, Trial]) -> float:
 
 def _first_best(trials: Sequence[Trial]) -> int:
     return min(range(len(trials)), key=lambda each: trials[each].objective)
-
-
-Progress = Callable[[Trial], None]
-"""Told of every trial, also of those of an earlier run."""

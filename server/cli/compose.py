@@ -14,10 +14,9 @@ from loraloom.adapters.store import Store
 from loraloom.compose.errors import ComposeError, Interrupted
 from loraloom.compose.jobs import Job, Jobs
 from loraloom.compose.plan import planned, with_examples
-from loraloom.compose.run import Stage
+from loraloom.compose.run import Progress, Stage
 from loraloom.compose.run import report as draw_report
 from loraloom.compose.run import run as run_job
-from loraloom.compose.search import Progress
 from loraloom.compose.spec import JobSpec, read_spec
 from loraloom.compose.trials import Trial
 from loraloom.server.cli.compose_text import found, heading, plan_text, standing
@@ -121,7 +120,7 @@ def _run(job: Job, store: Store, trials: int | None) -> int:
     except Interrupted as error:
         print(f"loraloom: {error}. `loraloom compose resume {job.id}` goes on", file=sys.stderr)
         return 130 if isinstance(error.__cause__, KeyboardInterrupt) else 1
-    except (ComposeError, AdapterError):
+    except (ComposeError, AdapterError, OSError):
         raise
     except Exception:
         # Caught, since nevergrad's Cobyla has a thread that an uncaught error would keep alive.

@@ -82,7 +82,8 @@ def test_a_name_that_is_taken_is_told_before_anything_is_done(plan: Planned) -> 
 
 def test_a_server_may_hold_less_than_the_model(plan: Planned) -> None:
     whole = plan()
-    assert whole.within(None) is whole.within(128) is whole
+    assert whole.within(None) is whole.within(129) is whole
+    assert whole.within(128).encoder.context == 127, "a request asks for one token more"
     longest = max(map(len, whole.task.rows))
     assert whole.within(longest + 1).encoder.context == longest
     with pytest.raises(
