@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from loraloom.adapters.store import Store
+from loraloom.compose.backends import opened
 from loraloom.compose.errors import ServerLost
 from loraloom.compose.run import run
 from loraloom.compose.trials import Trial
@@ -87,3 +88,13 @@ def test_a_job_goes_on_where_its_server_was_lost(make_job: MakeJob, store: Store
     with served(port):
         assert run(jobs[1], store).chosen == whole.chosen
     assert told(jobs[0]) == told(jobs[1])
+
+
+def test_a_server_is_asked_once_for_one_pool(make_job: MakeJob, store: Store) -> None:
+    with served() as (url, _, _):
+        job = make_job(holdout=0.4, scorer="server", server={"url": url, "patience": 0})
+        with opened(job, store, 3) as backend:
+            whole = backend.scorer(job.pool.members)
+            assert backend.scorer(job.pool.members) is whole
+            backend.truncated(job.pool.members, (1.0, 1.0, 1.0), 2)
+            assert backend.scorer(job.pool.members) is not whole

@@ -152,3 +152,15 @@ def test_a_job_that_is_not_there(loraloom: Loraloom, home: Path) -> None:
         outcome = loraloom("compose", command, "nobody")
         assert (outcome.status, "there is no job 'nobody'" in outcome.err) == (1, True)
     assert loraloom("compose", "list").out.split() == ["ID", "STATUS", "TRIALS", "BEST", "CREATED"]
+
+
+def test_what_the_disk_says_is_told_in_a_line(loraloom: Loraloom, store: Store, spec: Path, home: Path) -> None:
+    from loraloom.compose.plan import planned
+    from loraloom.compose.spec import read_spec
+
+    job = Jobs(home / ".local/share/loraloom/jobs").create(planned(read_spec(spec), store), store.url)
+    (job.folder / "lock").mkdir()
+    outcome = loraloom("compose", "resume", job.id)
+    assert outcome.status == 1
+    assert outcome.err.startswith("loraloom: [Errno 21]")
+    assert "Traceback" not in outcome.err
