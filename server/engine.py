@@ -23,6 +23,7 @@ from prometheus_client import REGISTRY
 from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 from vllm.lora.request import LoRARequest
+from vllm.model_executor.models.registry import ModelRegistry
 from vllm.sampling_params import SamplingParams
 
 from loraloom.server.errors import AdapterNotLoaded, EngineUnavailable
@@ -83,6 +84,11 @@ def _first(*modules: str) -> ModuleType:
         except ModuleNotFoundError:
             continue
     return importlib.import_module(modules[-1])
+
+
+def register_model(architecture: str, target: str) -> None:
+    """Let vLLM know a model class by `module:class`, which it imports when it needs it."""
+    ModelRegistry.register_model(architecture, target)
 
 
 def put_first(app: FastAPI, router: APIRouter) -> None:

@@ -2,6 +2,7 @@
 
     ServerError
     ├── InvalidSettings    (ValueError)     a setting or an argument does not fit
+    │   └── ProxyMismatch                   a small model that cannot steer the large one
     ├── EngineUnavailable  (RuntimeError)   the engine is starting, restarting or gone
     ├── OfflineFailed      (RuntimeError)   the process that converts or mixes adapters died
     └── RequestRefused     (ValueError)     a request that the gate does not let in
@@ -12,6 +13,7 @@
         ├── WrongContentType                not JSON where JSON is needed
         ├── InvalidBody                     not an object of JSON, or with fields that contradict
         ├── NotServed                       well-formed, but not available on this server
+        ├── InvalidAlpha                    a proxy strength out of range, or with nothing to act on
         ├── RankTooHigh                     the adapter's rank exceeds the server's limit
         ├── TooManyAdapters                 no place for one more adapter within the time limit
         ├── MixturesBusy                    the mixture was not built within the time limit
@@ -33,6 +35,10 @@ class ServerError(Exception):
 
 class InvalidSettings(ServerError, ValueError):
     """A setting or an argument does not fit."""
+
+
+class ProxyMismatch(InvalidSettings):
+    """Two models that proxy-tuning cannot put together, with every reason."""
 
 
 class EngineUnavailable(ServerError, RuntimeError):
@@ -77,6 +83,13 @@ class InvalidBody(RequestRefused):
 
 class NotServed(RequestRefused):
     """A well-formed selection of something that this server does not serve."""
+
+
+class InvalidAlpha(RequestRefused):
+    """A strength of proxy-tuning that is out of range, or that has nothing to act on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model")
 
 
 class RankTooHigh(RequestRefused):

@@ -33,7 +33,7 @@ def read_footprint(folder: Path) -> Footprint | None:
     """Sizes by a model's directory; None where it is none, or of a kind whose configuration is written otherwise."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
-        text = config.get("text_config", config)
+        text = text_part(config)
         return Footprint(
             weights=_weights(folder),
             sixteen_bits=_sixteen_bits({**config, **text}),
@@ -45,9 +45,30 @@ def read_footprint(folder: Path) -> Footprint | None:
         return None
 
 
+def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that is about the language model: all of it, where there is nothing else."""
+    text: Mapping[str, Any] = config.get("text_config", config)
+    return text
+
+
+def head_dim(text: Mapping[str, Any]) -> int:
+    """Dimensions of one attention head."""
+    return int(text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"])
+
+
+def kv_heads(text: Mapping[str, Any]) -> int:
+    """Heads that have keys and values of their own."""
+    return int(text.get("num_key_value_heads") or text["num_attention_heads"])
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's directory that hold its weights."""
+    found = (sorted(folder.glob(pattern)) for pattern in WEIGHTS)
+    return next(filter(None, found), [])
+
+
 def _weights(folder: Path) -> int:
-    found = (list(folder.glob(pattern)) for pattern in WEIGHTS)
-    return sum(path.stat().st_size for path in next(filter(None, found), ()))
+    return sum(path.stat().st_size for path in weight_files(folder))
 
 
 def _sixteen_bits(config: Mapping[str, Any]) -> bool:
@@ -55,16 +76,12 @@ def _sixteen_bits(config: Mapping[str, Any]) -> bool:
     return dtype in ("bfloat16", "float16") and "quantization_config" not in config
 
 
-def _head(text: Mapping[str, Any]) -> int:
-    return int(text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"])
-
-
 def _kv_width(text: Mapping[str, Any]) -> int:
-    return int(text.get("num_key_value_heads") or text["num_attention_heads"]) * _head(text)
+    return kv_heads(text) * head_dim(text)
 
 
 def _rank(text: Mapping[str, Any]) -> int:
     """In and out of the attention's four modules and of the feed-forward's three, over all layers."""
     hidden, inner = text["hidden_size"], text.get("intermediate_size") or 4 * text["hidden_size"]
-    query, key = text["num_attention_heads"] * _head(text), _kv_width(text)
+    query, key = text["num_attention_heads"] * head_dim(text), _kv_width(text)
     return int(text["num_hidden_layers"] * (2 * (hidden + query) + 2 * (hidden + key) + 3 * (hidden + inner)))

@@ -5,11 +5,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
 
 from loraloom.server.errors import InvalidSettings
-from loraloom.server.footprint import read_footprint
 from loraloom.server.machine import Machine
+from loraloom.server.proxy.launching import plan_proxy
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
 from loraloom.server.tuning import given, tune
@@ -85,6 +84,7 @@ def plan(settings: Settings, extra: Sequence[str], machine: Machine, environment
     Raises:
         InvalidSettings: no model, or an argument in `extra` that LoraLoom sets itself.
         StoreError: the store cannot be used.
+        ProxyMismatch, InvalidBase: the small model of proxy-tuning does not fit, or is not within reach.
     """
     if settings.model is None:
         raise InvalidSettings("no model: name one, as in `loraloom serve MODEL`, or set `model` in loraloom.yaml")
@@ -94,13 +94,15 @@ def plan(settings: Settings, extra: Sequence[str], machine: Machine, environment
             "--dtype float32: vLLM's LoRA kernels for a GPU take float16 and bfloat16 only; give --dtype bfloat16"
         )
     rank = _rank_for(settings) if settings.max_lora_rank == "auto" else settings.max_lora_rank
-    tuning = tune(settings, rank, extra, machine, read_footprint(Path(settings.model)), environment)
+    proxy = plan_proxy(settings, extra)
+    extra = (*proxy.arguments, *extra)
+    tuning = tune(settings, rank, extra, machine, proxy.footprint, environment)
     usage = {} if "VLLM_NO_USAGE_STATS" in environment else {"VLLM_NO_USAGE_STATS": "1"}
     required = {"VLLM_PLUGINS": ",".join(_plugins(environment))}
     return Launch(
         arguments=(*_arguments(settings, rank), *tuning.arguments, *extra),
         environment={**usage, **tuning.environment, **required},
-        notes=(*_rank_note(settings, rank), *tuning.notes),
+        notes=(*proxy.notes, *_rank_note(settings, rank), *tuning.notes),
     )
 
 

@@ -51,24 +51,28 @@ class Offline:
         OfflineFailed: the process died.
     """
 
-    def __init__(self, base: str, scratch: Path) -> None:
+    def __init__(self, scratch: Path) -> None:
         """
         Args:
-            base: the model that the adapters are of: a folder, or an id of the Hugging Face Hub.
             scratch: a folder for what the process needs for a while.
         """
-        self._base = base
         self._scratch = scratch
         self._turn = threading.Lock()
 
-    def convert(self, folder: Path, out: Path, options: Options) -> Conversion:
+    def convert(self, folder: Path, out: Path, base: str, options: Options) -> Conversion:
         """Write the adapter in `folder` as plain LoRA to the empty folder `out`.
+
+        Args:
+            folder: the adapter.
+            out: where it goes.
+            base: the model that it is of: a folder, or an id of the Hugging Face Hub.
+            options: what the conversion may lose.
 
         Raises:
             InvalidAdapter, UnsupportedAdapter, BaseMismatch, InvalidBase: as `adapters.convert.convert` does.
         """
-        self._check_memory()
-        wanted = {"folder": str(folder), "out": str(out), "base": self._base, "options": asdict(options)}
+        _check_memory(base)
+        wanted = {"folder": str(folder), "out": str(out), "base": base, "options": asdict(options)}
         return Conversion(**self._done("convert", wanted))
 
     def mix(self, method: Method, sources: Sequence[tuple[float, Path]], out: Path, limit: Limit | None) -> Outcome:
@@ -84,15 +88,6 @@ class Offline:
             "limit": limit and asdict(limit),
         }
         return Outcome(**self._done("mix", wanted))
-
-    def _check_memory(self) -> None:
-        """The base is loaded once more, and half as much again is taken by what is computed."""
-        footprint, available = read_footprint(Path(self._base)), read_memory().available
-        if footprint is not None and available < 1.5 * footprint.weights:
-            raise OfflineBusy(
-                f"the conversion needs about {1.5 * footprint.weights / 2**30:.1f} GiB of main memory, and "
-                f"{available / 2**30:.1f} GiB are free: try again later, or use `loraloom adapters add` elsewhere"
-            )
 
     def _done(self, job: str, wanted: Mapping[str, object]) -> dict[str, Any]:
         if not self._turn.acquire(blocking=False):
@@ -119,6 +114,16 @@ class Offline:
 
 
 _ELSEWHERE = "do it on another machine, with `loraloom adapters add` or `loraloom adapters mix`"
+
+
+def _check_memory(base: str) -> None:
+    """The base is loaded once more, and half as much again is taken by what is computed."""
+    footprint, available = read_footprint(Path(base)), read_memory().available
+    if footprint is not None and available < 1.5 * footprint.weights:
+        raise OfflineBusy(
+            f"the conversion needs about {1.5 * footprint.weights / 2**30:.1f} GiB of main memory, and "
+            f"{available / 2**30:.1f} GiB are free: try again later, or use `loraloom adapters add` elsewhere"
+        )
 
 
 def _told(printed: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from starlette.datastructures import State
 from vllm.engine.protocol import EngineClient
 
 from loraloom.adapters.base import fingerprint
+from loraloom.adapters.store import Store
 from loraloom.server import engine
-from loraloom.server.base import ServedBase
+from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.note import Note
@@ -19,8 +20,9 @@ from loraloom.server.gate.residency import Pace, Residency
 from loraloom.server.kernels.build import library
 from loraloom.server.kernels.install import install
 from loraloom.server.machine import processor_flags
+from loraloom.server.proxy.pair import ARCHITECTURE
 from loraloom.server.routes import routers
-from loraloom.server.settings import Handoff, handed_over
+from loraloom.server.settings import Handoff, Settings, handed_over
 from loraloom.server.store import open_store
 
 log = logging.getLogger("vllm.loraloom.plugin")
@@ -37,6 +39,7 @@ def register() -> None:
     if handoff is not None:
         built = library(handoff.settings.cache, processor_flags())
         install(enabled=handoff.settings.cpu_kernels, library=built if built.is_file() else None)
+        engine.register_model(ARCHITECTURE, "loraloom.server.proxy.model:ProxyForCausalLM")
 
 
 class LoraLoomRoutes:
@@ -88,10 +91,19 @@ def _residency(gate: Gate) -> Residency:
     )
 
 
+def _base(settings: Settings, name: str, store: Store) -> ServedBase:
+    model = str(settings.model)
+    base = ServedBase(name, fingerprint(model), store, model)
+    if settings.proxy_small is None:
+        return base
+    small = ServedBase(settings.small_name, fingerprint(settings.proxy_small), store, settings.proxy_small)
+    return ServedPair(base, small)
+
+
 def _gate(handoff: Handoff, client: EngineClient, state: State, args: Namespace) -> Gate:
     settings = handoff.settings
     store = open_store(settings)
-    base = ServedBase(engine.served_names(args)[0], fingerprint(args.model), store)
+    base = _base(settings, engine.served_names(args)[0], store)
     running = engine.VllmEngine(client, state)
     capacity, rank = engine.adapter_limits(client)
     return assemble(settings, store, running, base, engine.served_names(args), capacity=capacity, rank=rank)

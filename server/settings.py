@@ -66,6 +66,14 @@ class Settings(BaseModel):
     mixture_cache_bytes: int = Field(4 * 2**30, ge=2**20, description="bound of the folder of built mixtures, in bytes")
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="largest request body, in bytes")
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="largest adapter upload, in bytes")
+    proxy_small: str | None = Field(
+        None, description="directory or Hugging Face id of a small model whose adapters steer the base by proxy-tuning"
+    )
+    proxy_expert: str | None = Field(
+        None, description="the same of a tuned small model, which steers every request; expert = it + the adapter"
+    )
+    proxy_alpha: float = Field(1.0, description="strength of proxy-tuning where a request says none")
+    proxy_max_alpha: float = Field(4.0, gt=0, description="largest strength that a request may say, of either sign")
     queue_timeout: float = Field(60, gt=0, description="seconds a request waits for a place for its adapter")
     drain_timeout: float = Field(30, ge=0, description="seconds that running requests get at shutdown")
     max_restarts: int = Field(5, ge=0, description="restarts of a dead server within ten minutes before giving up")
@@ -79,7 +87,7 @@ class Settings(BaseModel):
     open_paths: tuple[str, ...] = Field((), description="further paths of vLLM's server to open, for example /load")
     cpu_kernels: bool = Field(True, description="use LoraLoom's LoRA kernels where the engine runs on a CPU")
 
-    @field_validator("model", "adapters", "cache", "jobs", mode="before")
+    @field_validator("model", "adapters", "cache", "jobs", "proxy_small", "proxy_expert", mode="before")
     @classmethod
     def _home_is_known(cls, value: object) -> object:
         return os.path.expanduser(value) if isinstance(value, str) else value
@@ -111,10 +119,34 @@ class Settings(BaseModel):
             raise ValueError(f"paths start with '/': {', '.join(wrong)}")
         return value
 
+    @field_validator("proxy_expert")
+    @classmethod
+    def _expert_has_an_antiexpert(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("proxy_small") is None:
+            raise ValueError("needs proxy_small too, the model that it was tuned from")
+        return value
+
+    @field_validator("proxy_max_alpha")
+    @classmethod
+    def _default_alpha_is_allowed(cls, value: float, info: ValidationInfo) -> float:
+        if abs(info.data.get("proxy_alpha", 0.0)) > value:
+            raise ValueError(f"must be at least the default strength proxy_alpha, {info.data['proxy_alpha']:g}")
+        return value
+
+    @property
+    def small_name(self) -> str:
+        """What the small model is called, where there is one."""
+        return last_part(str(self.proxy_small))
+
     @property
     def base_name(self) -> str:
         """The name under which requests select the base model."""
-        return self.served_name or os.path.basename(os.path.abspath(str(self.model)))
+        return self.served_name or last_part(str(self.model))
+
+
+def last_part(model: str) -> str:
+    """The name of a model: what its directory, or its id on the Hugging Face Hub, ends with."""
+    return os.path.basename(os.path.abspath(model))
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,27 @@ def mix(
         MixtureRankTooHigh: its true rank is above the limit.
         DamagedBlob: a source is damaged.
     """
+    mixed = mixed_modules(method, sources, limit=limit, compact=compact)
+    return write_mixed(mixed.modules, out, mixed.task_type)
+
+
+@dataclass(frozen=True, slots=True)
+class MixedModules:
+    """A mixture in memory.
+
+    Attributes:
+        modules: by their paths.
+        task_type: of all adapters, if they agree.
+    """
+
+    modules: Mapping[str, Mixed]
+    task_type: str | None
+
+
+def mixed_modules(
+    method: Method, sources: Sequence[tuple[float, Path]], *, limit: Limit | None = None, compact: bool = False
+) -> MixedModules:
+    """The mixture of adapters in memory; arguments and errors are those of `mix`."""
     given = [_read(folder) for _, folder in sources]
     updates = [(weight, modules) for (weight, _), (modules, _) in zip(sources, given, strict=True)]
     mixed = {path: _mix_module(method, path, updates) for path in _modules(updates)}
@@ -71,9 +92,13 @@ def mix(
     if limit is not None:
         mixed = _within(mixed, limit)
     task_types = {task_type for _, task_type in given}
-    factors = {path: each.factors for path, each in mixed.items()}
-    write_factors(out, factors, task_types.pop() if len(task_types) == 1 else None)
-    return Outcome(max(each.factors.rank for each in mixed.values()), relative_error(mixed.values()))
+    return MixedModules(mixed, task_types.pop() if len(task_types) == 1 else None)
+
+
+def write_mixed(modules: Mapping[str, Mixed], out: Path, task_type: str | None) -> Outcome:
+    """Write a mixture to the folder `out`, as a normal form."""
+    write_factors(out, {path: each.factors for path, each in modules.items()}, task_type)
+    return Outcome(max(each.factors.rank for each in modules.values()), relative_error(modules.values()))
 
 
 def relative_error(modules: Iterable[Mixed]) -> float:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from loraloom.adapters.errors import AdapterError
+from loraloom.adapters.errors import AdapterError, InvalidBase
 from loraloom.server.cli.options import configured
-from loraloom.server.errors import InvalidSettings
+from loraloom.server.errors import InvalidSettings, ProxyMismatch
 from loraloom.server.kernels.build import CannotBuild, find_compiler
 from loraloom.server.machine import EXPECTED, NO_ENGINE, Machine, inspect
 from loraloom.server.machine.preload import missing
+from loraloom.server.proxy.fit import check_fit
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
 from loraloom.server.supervisor import listen
@@ -53,6 +54,7 @@ def examine(settings: Settings, machine: Machine, environment: Mapping[str, str]
     yield from _store(settings)
     if settings.model is not None:
         yield _model(settings.model)
+        yield from _pair(settings)
 
 
 def _ok(text: str) -> Finding:
@@ -174,6 +176,20 @@ def _model(model: str) -> Finding:
             "as in `-- --chat-template FILE`"
         )
     return _ok(f"model {folder}, with a chat template")
+
+
+def _pair(settings: Settings) -> Iterator[Finding]:
+    """Whether the small model of proxy-tuning fits."""
+    if settings.proxy_small is None or settings.model is None:
+        return
+    try:
+        fit = check_fit(settings.model, settings.proxy_small, settings.proxy_expert)
+        fit.raise_if_refused()
+    except (ProxyMismatch, InvalidBase) as error:
+        yield _problem(str(error))
+        return
+    yield _ok(f"{settings.proxy_small} can steer {settings.model}")
+    yield from map(_warning, fit.notes)
 
 
 def _has_chat_template(folder: Path) -> bool:

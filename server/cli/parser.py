@@ -19,6 +19,9 @@ SETTINGS = {
     "--max-lora-rank": (str, "R", "largest rank served [by the store, with room for mixtures]"),
     "--max-mixture-terms": (int, "N", "adapters in one mixture [32]"),
     "--mixture-cache-bytes": (int, "BYTES", "bound of the folder of built mixtures, 4 GiB unless told"),
+    "--proxy-small": (str, "MODEL", "small model whose adapters steer MODEL by proxy-tuning"),
+    "--proxy-expert": (str, "MODEL", "tuned copy of the small model that steers every request"),
+    "--proxy-alpha": (float, "X", "strength of proxy-tuning where a request says none [1]"),
     "--queue-timeout": (float, "S", "seconds a request waits for a place for its adapter [60]"),
     "--drain-timeout": (float, "S", "seconds that running requests get at shutdown [30]"),
     "--max-restarts": (int, "N", "restarts of a dead server within ten minutes [5]"),
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_adapters(commands)
     _add_compose(commands)
+    _add_proxy(commands)
     return parser
 
 
@@ -239,3 +243,24 @@ def _job_command(compose: Commands, name: str, function: str, help: str) -> argp
     parser = _command(compose, name, "compose", function, help)
     parser.add_argument("--jobs", type=Path, metavar="DIR", help="folder of the jobs [in the user's data folder]")
     return parser
+
+
+def _add_proxy(commands: Commands) -> None:
+    group = commands.add_parser(
+        "proxy",
+        help="steer a large model by adapters of a small one",
+        description="Proxy-tuning: adapters of a small model steer a large one, which stays as it is.",
+    )
+    proxy = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = _command(proxy, "check", "proxy", "check", "say whether two models fit together, and what that costs")
+    check.add_argument("large", metavar="LARGE", help="directory or Hugging Face id of the model to steer")
+    check.add_argument("small", metavar="SMALL", help="the small model that adapters are trained on")
+    check.add_argument("--expert", metavar="TUNED", help="a fully tuned copy of SMALL, as for `--proxy-expert`")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    evaluation = _command(proxy, "eval", "proxy_eval", "run", "compare steering with direct tuning, on your own tasks")
+    evaluation.add_argument("spec", metavar="SPEC", type=Path, help="the models and the tasks, YAML or JSON")
+    evaluation.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("proxy-eval"), help="folder for what is found [proxy-eval]"
+    )
+    evaluation.add_argument("--check", action="store_true", help="only check it, and say what would be done")
+    evaluation.add_argument("--json", action="store_true", help="print JSON")

@@ -7,18 +7,21 @@ from typing import Protocol
 from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.store import Store
 from loraloom.compose.jobs import Jobs
-from loraloom.server.base import ServedBase
+from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.blobs import VerifiedBlobs
-from loraloom.server.gate.building import Builder
+from loraloom.server.gate.building import Builder, Write, write_mixture
 from loraloom.server.gate.contents import Contents
 from loraloom.server.gate.effects import Effects, Scoring
 from loraloom.server.gate.gate import Engine, Gate
 from loraloom.server.gate.leases import Leases, Residents
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import OpenPaths
+from loraloom.server.gate.placement import OnTheBase, Placement
 from loraloom.server.gate.selection import Selector
 from loraloom.server.jobs import Child, JobQueue
 from loraloom.server.offline import Offline
+from loraloom.server.proxy.placement import OnThePair
+from loraloom.server.proxy.variant import write_variant
 from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
 
@@ -51,7 +54,8 @@ def assemble(
     limit = Limit(rank, settings.mixture_truncate)
     stored = VerifiedBlobs(store)
     scratch = Scratch(settings.cache / "scratch")
-    builder = Builder(stored, limit, largest=settings.mixture_cache_bytes)
+    placement, write = _putting(settings, base)
+    builder = Builder(stored, limit, settings.mixture_cache_bytes, write)
     mixtures = Mixtures(
         scratch.subfolder("mixtures"),
         builder.build,
@@ -59,9 +63,9 @@ def assemble(
         settings.queue_timeout,
         threads=max(1, len(os.sched_getaffinity(0)) // 4),
     )
-    selector = Selector(store, base_names, base, limit, settings.max_mixture_terms)
+    selector = Selector(store, base_names, base, limit, settings.max_mixture_terms, placement)
     leases = Leases(engine, Contents(stored, mixtures), capacity, settings.queue_timeout)
-    effects = Effects(engine, leases, store, selector.resolve)
+    effects = Effects(engine, leases, store, selector.settle)
     return Gate(
         settings=settings,
         store=store,
@@ -71,7 +75,7 @@ def assemble(
         leases=leases,
         mixtures=mixtures,
         effects=effects,
-        offline=Offline(str(settings.model), scratch.subfolder("offline")),
+        offline=Offline(scratch.subfolder("offline")),
         jobs=JobQueue(
             Jobs(settings.jobs),
             Child(settings.cache / "blobs", scratch.subfolder("compose")),
@@ -81,3 +85,11 @@ def assemble(
         scratch=scratch,
         paths=OpenPaths(settings.open_paths),
     )
+
+
+def _putting(settings: Settings, base: ServedBase) -> tuple[Placement, Write]:
+    """How adapters are put onto what is served, and how what is put there is written."""
+    if not isinstance(base, ServedPair):
+        return OnTheBase(base.name), write_mixture
+    own_expert = settings.proxy_expert is not None
+    return OnThePair(base.name, base, settings.proxy_alpha, settings.proxy_max_alpha, own_expert), write_variant

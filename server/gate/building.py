@@ -2,11 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from loraloom.adapters.errors import InvalidMixture, MixtureRankTooHigh
 from loraloom.adapters.manifest import WEIGHTS_FILE
@@ -26,6 +26,15 @@ class Blobs(Protocol):
         """The directory is no longer needed."""
 
 
+Write: TypeAlias = Callable[[Recipe, Sequence[tuple[float, Path]], Path, Limit | None], Outcome]
+"""Writes a recipe's adapter to a folder, from the weight and the folder of each ingredient."""
+
+
+def write_mixture(recipe: Recipe, sources: Sequence[tuple[float, Path]], out: Path, limit: Limit | None) -> Outcome:
+    """Write a mixture as it is: a `Write`; raises as `mix` does."""
+    return mix(recipe.method, sources, out, limit=limit)
+
+
 @dataclass(frozen=True)
 class Builder:
     """Builds mixtures.
@@ -34,11 +43,13 @@ class Builder:
         blobs: where the ingredients come from.
         limit: of the rank, and whether larger ones are truncated.
         largest: bytes of all ingredients of one mixture together: about three times as much memory is taken.
+        write: what is made of them.
     """
 
     blobs: Blobs
     limit: Limit
     largest: int
+    write: Write = write_mixture
 
     def build(self, recipe: Recipe, folder: Path) -> Outcome:
         """Write a mixture to a folder, which shows up when it is complete; blocks.
@@ -55,7 +66,7 @@ class Builder:
             new.mkdir(parents=True)
             try:
                 _compute_alone()
-                outcome = mix(recipe.method, sources, new, limit=self.limit)
+                outcome = self.write(recipe, sources, new, self.limit)
                 os.rename(new, folder)
             finally:
                 shutil.rmtree(new, ignore_errors=True)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from loraloom.adapters.names import Adapter
+from loraloom.adapters.names import Adapter, Selection
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.leases import Leases
 
 log = logging.getLogger("vllm.loraloom.effects")
@@ -70,20 +71,18 @@ class Effect:
 class Effects:
     """Measures published versions in the background, one at a time, and writes down what came out."""
 
-    def __init__(
-        self, engine: Scoring, leases: Leases, facts: Facts, resolve: Callable[[Adapter], VersionRecord]
-    ) -> None:
+    def __init__(self, engine: Scoring, leases: Leases, facts: Facts, settle: Callable[[Selection], Choice]) -> None:
         """
         Args:
             engine: computes it.
             leases: keep the adapter in memory meanwhile.
             facts: where the outcome goes.
-            resolve: raises where the server cannot serve a version, or not any more; may block.
+            settle: what a selection stands for; raises where the server cannot serve it, or not any more; may block.
         """
         self._engine = engine
         self._leases = leases
         self._facts = facts
-        self._resolve = resolve
+        self._settle = settle
         self._turn = asyncio.Lock()
         self._base: Sequence[float] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,7 +115,8 @@ class Effects:
 
     async def _effect(self, record: VersionRecord) -> Effect:
         """Raises for a version that cannot be served."""
-        await asyncio.to_thread(self._resolve, Adapter(record.name, record.number))
-        async with self._leases.hold(record.canonical, record.digest):
+        choice = await asyncio.to_thread(self._settle, Selection(Adapter(record.name, record.number)))
+        assert choice.content is not None, "a version is no base model"
+        async with self._leases.hold(choice.model, choice.content):
             base = self._base = self._base or await self._engine.prompt_logprobs(None, PROMPT)
-            return Effect.between(base, await self._engine.prompt_logprobs(record.canonical, PROMPT), PROMPT)
+            return Effect.between(base, await self._engine.prompt_logprobs(choice.model, PROMPT), PROMPT)

@@ -129,6 +129,10 @@ class Leases:
         """The adapters that the engine holds in memory, most recently used first."""
         return [name for name in reversed(self._places) if self.resident(name)]
 
+    def held_alone(self, version: str) -> list[str]:
+        """Under which names there are places for one version by itself: its own, and with proxy strengths."""
+        return [name for name in list(self._places) if name.partition("~")[0] == version]
+
     def in_flight(self, name: str) -> int:
         """The number of requests that hold an adapter now."""
         place = self._places.get(name)
@@ -253,7 +257,7 @@ class Leases:
 
 
 def _has(name: str, content: Content, removed: str) -> bool:
-    """Whether an adapter is the removed one, or a mixture with it."""
+    """Whether an adapter is the removed one, or is made of it."""
     return name == removed or (isinstance(content, Recipe) and content.uses(removed))
 
 

@@ -5,15 +5,16 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from loraloom.adapters.errors import InvalidMixture
+from loraloom.adapters.methods import EXACT
 from loraloom.adapters.mixtures.mix import Limit
-from loraloom.adapters.mixtures.recipe import Recipe, settled
+from loraloom.adapters.mixtures.recipe import Ingredient, Recipe, settled
 from loraloom.adapters.names import Adapter, Mixture, Selection, parse, selection_from_json
-from loraloom.adapters.scanner import MAX_TEXT
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.lorax import merged_adapters
+from loraloom.server.gate.placement import Application, OnTheBase, Placement
 
 FIELDS = ("adapter", "adapter_id", "merged_adapters", "adapter_source")
 """Body fields that select, besides `model`: ours, and those of LoRAX."""
@@ -37,7 +38,13 @@ class Selector:
     """
 
     def __init__(
-        self, store: Store, base_names: Collection[str], fits: Fits, limit: Limit, max_mixture_terms: int = 32
+        self,
+        store: Store,
+        base_names: Collection[str],
+        fits: Fits,
+        limit: Limit,
+        max_mixture_terms: int = 32,
+        placement: Placement | None = None,
     ) -> None:
         """
         Args:
@@ -46,6 +53,7 @@ class Selector:
             fits: whether an adapter fits the base model.
             limit: the largest rank that is served, and whether mixtures are truncated to it.
             max_mixture_terms: adapters in one mixture.
+            placement: how adapters are put onto what is served; by default onto the base model.
         """
         self._store = store
         self._base_names = tuple(base_names)
@@ -53,6 +61,7 @@ class Selector:
         self._limit = limit
         self.max_rank = limit.rank
         self._max_terms = max_mixture_terms
+        self._placement = placement or OnTheBase(self._base_names[0])
 
     async def choose(self, body: Mapping[str, Any]) -> Choice:
         """What the body selects, resolved to what can be served.
@@ -62,13 +71,14 @@ class Selector:
             InvalidName: a selection that does not follow the grammar.
             InvalidMixture: a mixture with too many terms or too large weights.
             NotServed: a selection that this server does not serve.
+            InvalidAlpha: a proxy strength out of range, or with nothing to act on.
             AdapterNotFound: no such adapter, version or tag.
             BaseMismatch: an adapter of another base model.
             RankTooHigh: its rank exceeds the server's limit.
         """
         wanted = self._wanted(body)
-        if isinstance(wanted, str):
-            return Choice(wanted)
+        if isinstance(wanted, Choice):
+            return wanted
         return self.settle(wanted) if self._store.local else await asyncio.to_thread(self.settle, wanted)
 
     def settle(self, selection: Selection) -> Choice:
@@ -76,19 +86,25 @@ class Selector:
 
         (The rank of a mixture is known only when it is built.)
         """
-        if selection.alpha is not None:
-            raise NotServed(
-                "a proxy strength (~) is not available on this server: it is not proxy-tuned", param="model"
-            )
+        if selection.alpha is not None and str(selection.target) in self._base_names:
+            return self._placement.place(Recipe(EXACT, ()), selection.alpha)
         if isinstance(selection.target, Adapter):
-            return _of_version(self.resolve(selection.target))
+            record = self.resolve(selection.target)
+            return self._placement.place(Recipe(EXACT, (Ingredient(1.0, record),)), selection.alpha)
         if selection.target.method.name not in METHODS:
             raise NotServed(
                 f"{selection.target.method.name} takes too long for a request, and {', '.join(METHODS)} do not: "
                 "publish the mixture with POST /v1/mixtures or `loraloom adapters mix`, and ask for it by its name",
                 param="model",
             )
-        return self._mixture(self.recipe(selection.target))
+        recipe = self.recipe(selection.target)
+        if recipe.single is not None:
+            self._check_rank(recipe.single)
+        return self._placement.place(recipe, selection.alpha)
+
+    def application(self, record: VersionRecord) -> Application:
+        """How a version that this server can serve acts when a request names it and no strength."""
+        return self._placement.application(record)
 
     def resolve(self, adapter: Adapter) -> VersionRecord:
         """The version that an adapter stands for now, if this server can serve it.
@@ -113,16 +129,6 @@ class Selector:
             )
         return settled(mixture, self._version)
 
-    def _mixture(self, recipe: Recipe) -> Choice:
-        if not recipe.ingredients:
-            return Choice(self._base_names[0])
-        if recipe.single is not None:
-            self._check_rank(recipe.single)
-            return _of_version(recipe.single)
-        if len(recipe.canonical) > MAX_TEXT:
-            raise InvalidMixture(f"the mixture's name, with versions, has more than {MAX_TEXT} characters: mix fewer")
-        return Choice(recipe.canonical, recipe)
-
     def check_not_base(self, name: str) -> None:
         """Refuse to publish under a name that selects the base model; raises `InvalidBody`."""
         if name in self._base_names:
@@ -142,15 +148,15 @@ class Selector:
                 param="model",
             )
 
-    def _wanted(self, body: Mapping[str, Any]) -> Selection | str:
-        """The selection, or the name of the base model."""
+    def _wanted(self, body: Mapping[str, Any]) -> Selection | Choice:
+        """The selection, or the base model."""
         model = body.get("model")
         if model is not None and not isinstance(model, str):
             raise InvalidBody(f"`model` must be a string, not {type(model).__name__}", param="model")
         field = _selecting_field(body)
         names_base = not model or model in self._base_names
         if field is None:
-            return (model or self._base_names[0]) if names_base else parse(str(model))
+            return Choice(model or self._base_names[0]) if names_base else parse(str(model))
         if not names_base:
             raise InvalidBody(
                 f"`model` and `{field}` both choose an adapter: keep one, or set `model` to {self._base_names[0]!r}",
@@ -162,10 +168,6 @@ class Selector:
 def rewritten(body: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     """The body as the engine's server gets it: the canonical name, and no field of ours."""
     return {key: value for key, value in body.items() if key not in FIELDS} | {"model": choice.model}
-
-
-def _of_version(record: VersionRecord) -> Choice:
-    return Choice(record.canonical, record.digest)
 
 
 def _selecting_field(body: Mapping[str, Any]) -> str | None:

@@ -50,6 +50,7 @@ STATUSES: dict[type[Exception], Status] = {
     server.WrongContentType: Status(415, "wrong_content_type"),
     server.InvalidBody: Status(400, "invalid_body"),
     server.NotServed: Status(400, "not_available"),
+    server.InvalidAlpha: Status(400, "invalid_alpha"),
     server.RankTooHigh: Status(400, "rank_too_high"),
     server.TooManyAdapters: Status(503, "too_many_adapters", retry_after=1),
     server.MixturesBusy: Status(503, "mixtures_busy", retry_after=5),

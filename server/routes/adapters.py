@@ -1,7 +1,7 @@
 """/v1/adapters: publish, look at, tag and remove adapters while the server runs."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,12 @@ from pydantic import BaseModel, ValidationError
 
 from loraloom.adapters.convert.kinds import kind_of
 from loraloom.adapters.convert.options import Options
+from loraloom.adapters.manifest import read_manifest
 from loraloom.adapters.names import check_name
 from loraloom.adapters.sources import fetched
 from loraloom.adapters.store.facts import Fact
 from loraloom.adapters.store.records import Published, VersionRecord
+from loraloom.server.base import ServedBase
 from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
 from loraloom.server.gate.gate import Gate, Tier
 from loraloom.server.routes.gated import Gated, GatedRoute, first_problem
@@ -174,7 +176,7 @@ def publish_source(gate: Gate, source: str, publication: Publication) -> Publish
 
 
 def publish_folder(gate: Gate, folder: Path, publication: Publication) -> Published:
-    """Publish a folder for the served base.
+    """Publish a folder for the served base, or with proxy-tuning for the model of the two that it is of.
 
     Raises:
         InvalidBody: the name is the served base model's own.
@@ -182,22 +184,34 @@ def publish_folder(gate: Gate, folder: Path, publication: Publication) -> Publis
     name = check_name(publication.name)
     gate.selector.check_not_base(name)
     gate.store.check_free(name, publication.tag)
-    with _as_plain_lora(gate, folder, publication) as (plain, facts):
+    base = _base_of(gate, folder, publication)
+    with _as_plain_lora(gate, folder, base, publication) as (plain, facts):
         return gate.store.publish(
             folder,
             name,
             plain=plain,
             facts=facts,
             tag=publication.tag,
-            base=gate.base.fingerprint,
-            base_name=gate.base.name,
+            base=base.fingerprint,
+            base_name=base.name,
             allow_noop=publication.allow_noop,
             by="server",
         )
 
 
+def _base_of(gate: Gate, folder: Path, publication: Publication) -> ServedBase:
+    """The model that an adapter is published for; another kind than plain LoRA has to be told where there are two."""
+    if publication.base is not None:
+        return gate.base.named(publication.base)
+    if len(gate.base.all) == 1 or kind_of(folder).treatment != "plain":
+        return gate.base
+    return gate.base.owner_of_new(read_manifest(folder))
+
+
 @contextmanager
-def _as_plain_lora(gate: Gate, folder: Path, publication: Publication) -> Iterator[tuple[Path, Mapping[str, Fact]]]:
+def _as_plain_lora(
+    gate: Gate, folder: Path, base: ServedBase, publication: Publication
+) -> Iterator[tuple[Path, Mapping[str, Fact]]]:
     """The adapter as plain LoRA, for the time of the block, and what was measured of its conversion."""
     kind = kind_of(folder)
     if kind.treatment == "plain":
@@ -213,7 +227,7 @@ def _as_plain_lora(gate: Gate, folder: Path, publication: Publication) -> Iterat
             "`loraloom adapters add`"
         )
     with tempfile.TemporaryDirectory(dir=gate.scratch.folder) as out:
-        conversion = gate.offline.convert(folder, Path(out), publication.conversion)
+        conversion = gate.offline.convert(folder, Path(out), base.model, publication.conversion)
         yield Path(out), {"conversion": conversion.as_json()}
 
 
@@ -272,18 +286,11 @@ async def announced(published: Published, gate: Gate) -> Version:
 async def described(records: Iterable[VersionRecord], gate: Gate) -> list[Version]:
     """What clients are told of versions."""
     tiers = await gate.engine.tiers()
-    residencies = ((record, _residency(record.canonical, gate, tiers)) for record in records)
-    return await run_in_threadpool(lambda: [_version(record, gate, tier) for record, tier in residencies])
+    return await run_in_threadpool(lambda: [_version(record, gate, tiers) for record in records])
 
 
-def _residency(model: str, gate: Gate, tiers: Mapping[str, Tier] | None) -> Residency:
-    """Where a version is, as the engine says; while it has no time to say, as the leases know."""
-    if tiers is not None:
-        return tiers.get(model, "disk")
-    return "cpu" if gate.leases.resident(model) else "disk"
-
-
-def _version(record: VersionRecord, gate: Gate, residency: Residency) -> Version:
+def _version(record: VersionRecord, gate: Gate, tiers: Mapping[str, Tier] | None) -> Version:
+    held = gate.leases.held_alone(record.canonical)
     return Version(
         version=record.number,
         model=record.canonical,
@@ -295,7 +302,15 @@ def _version(record: VersionRecord, gate: Gate, residency: Residency) -> Version
         by=record.by,
         provenance=record.provenance,
         facts=gate.store.facts(record.digest),
-        residency=residency,
-        pinned=gate.leases.pinned(record.canonical),
-        in_flight=gate.leases.in_flight(record.canonical),
+        residency=_residency(held, gate, tiers),
+        pinned=any(map(gate.leases.pinned, held)),
+        in_flight=sum(map(gate.leases.in_flight, held)),
     )
+
+
+def _residency(held: Sequence[str], gate: Gate, tiers: Mapping[str, Tier] | None) -> Residency:
+    """Where a version is, as the engine says; while it has no time to say, as the leases know."""
+    if tiers is not None:
+        found = {tiers.get(name, "disk") for name in held}
+        return "slot" if "slot" in found else "cpu" if "cpu" in found else "disk"
+    return "cpu" if any(map(gate.leases.resident, held)) else "disk"

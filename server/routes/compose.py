@@ -159,8 +159,7 @@ def _check_origin(request: Request) -> None:
 def _own(spec: JobSpec, request: Request, gate: Gate) -> JobSpec:
     """The job as it will run here: with this server's base, URL and share of the processors; raises `NotServed`."""
     _check_reads_nothing(spec)
-    if spec.base not in (None, gate.base.name, gate.settings.model):
-        raise NotServed(f"this server has the base {gate.base.name!r} only: leave `base` out", param="base")
+    base = gate.base if spec.base is None else gate.base.named(spec.base)
     asked, url = spec.server.model_dump(exclude_unset=True), _url(request, gate)
     if asked.get("url", url).rstrip("/") not in (url, str(request.base_url).rstrip("/")):
         raise NotServed(
@@ -171,7 +170,7 @@ def _own(spec: JobSpec, request: Request, gate: Gate) -> JobSpec:
     most = max(1, min(spec.server.concurrency, gate.settings.max_cpu_loras // 4))
     return spec.model_copy(
         update={
-            "base": gate.settings.model,
+            "base": base.model,
             "server": Server(**{"timeout": PATIENCE, "patience": PATIENCE, **asked, "url": url, "concurrency": most}),
             "threads": min(spec.threads or threads(), threads()),
             "publish": _served(spec.publish, gate.selector.max_rank),

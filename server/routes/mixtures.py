@@ -60,10 +60,12 @@ class Built(BaseModel, frozen=True):
 async def build(wanted: Wanted, response: Response, gate: Gated) -> Built:
     """Build a mixture; 201 if that published a new version, 200 otherwise."""
     selection = selection_from_json(wanted.adapter)
-    if selection.alpha is not None:
-        raise InvalidBody("a mixture has no proxy strength (~): give it where the mixture is used", param="adapter")
     if wanted.name is None:
         return await _ahead(selection, wanted, gate)
+    if selection.alpha is not None:
+        raise InvalidBody(
+            "a published mixture has no proxy strength (~): give it where the mixture is used", param="adapter"
+        )
     published, outcome = await run_in_threadpool(_publish, selection, wanted.name, wanted, gate)
     response.status_code = 201 if published.created else 200
     return Built(
@@ -94,6 +96,14 @@ def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate) -> tup
     recipe = gate.selector.recipe(selection.mixture)
     if not recipe.ingredients:
         raise InvalidBody("all weights of this mixture are zero: it is the base model", param="adapter")
+    owners = {gate.base.owner(each.version).name for each in recipe.ingredients}
+    if len(owners) > 1:
+        raise InvalidBody(
+            f"these adapters are of different models, {' and '.join(sorted(owners))}: a request can mix them, but one "
+            "published adapter is of one model",
+            param="adapter",
+        )
+    base = gate.base.named(*owners)
     return publish_mixture(
         gate.store,
         recipe,
@@ -101,8 +111,8 @@ def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate) -> tup
         compute=gate.offline.mix,
         limit=None if wanted.rank is None else Limit(wanted.rank, truncate=True),
         tag=wanted.tag,
-        base=gate.base.fingerprint,
-        base_name=gate.base.name,
+        base=base.fingerprint,
+        base_name=base.name,
         allow_noop=wanted.allow_noop,
         by="server",
         scratch=gate.scratch.folder,

@@ -22,7 +22,9 @@ class Model(BaseModel, frozen=True):
     Attributes:
         id: what requests put into `model`.
         root: what that is right now: the model's path, or the adapter's version.
-        parent: of an adapter, the base model.
+        parent: of an adapter, the model that it was trained on.
+        applied: of an adapter on a proxy-tuned server, "proxy" if it acts through the small model, or "directly".
+        alpha: of an adapter that acts through the small model, its strength where a request says none.
     """
 
     id: str
@@ -32,6 +34,8 @@ class Model(BaseModel, frozen=True):
     root: str
     parent: str | None = None
     max_model_len: int | None = None
+    applied: Literal["directly", "proxy"] | None = None
+    alpha: float | None = None
 
 
 class ModelList(BaseModel, frozen=True):
@@ -72,4 +76,9 @@ def _adapters(gate: Gate) -> list[Model]:
 
 def _card(name: str, record: VersionRecord, gate: Gate) -> Model:
     created = int(datetime.fromisoformat(record.created).timestamp())
-    return Model(id=name, root=record.canonical, parent=gate.base.name, created=created)
+    card = Model(id=name, root=record.canonical, parent=gate.base.owner(record).name, created=created)
+    if len(gate.base.all) == 1:
+        return card
+    how = gate.selector.application(record)
+    applied: Literal["directly", "proxy"] = "proxy" if how.by_proxy else "directly"
+    return card.model_copy(update={"root": how.model, "applied": applied, "alpha": how.alpha})

@@ -25,6 +25,7 @@ class Publication(BaseModel, frozen=True, extra="forbid"):
         name: the adapter's name.
         tag: a tag to move to the new version, besides `latest`.
         allow_noop: publish also an adapter that changes nothing.
+        base: the model that it was trained on, where the server serves adapters of several.
         rank, energy, max_kl: what the conversion of an adapter of another kind may lose; see `Options` of
             `adapters.convert`.
     """
@@ -32,6 +33,7 @@ class Publication(BaseModel, frozen=True, extra="forbid"):
     name: str
     tag: str | None = None
     allow_noop: bool = False
+    base: str | None = None
     rank: int | None = None
     energy: float | None = None
     max_kl: float | None = None
@@ -70,7 +72,8 @@ def _publication(form: FormData) -> Publication:
     except ValidationError as error:
         problem = first_problem(error.errors())
         raise InvalidBody(
-            f"the form's fields are `name`, and at will `tag`, `allow_noop`, `rank`, `energy` and `max_kl`; {problem}"
+            "the form's fields are `name`, and at will `tag`, `allow_noop`, `base`, `rank`, `energy` and `max_kl`; "
+            f"{problem}"
         ) from error
 
 

@@ -71,10 +71,15 @@ class Transformers:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The token ids of a user's message in the chat template, ready for the answer."""
-        turns = [{"role": "user", "content": prompt}]
-        text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return chat_ids(self.tokenizer, prompt)
+
+
+def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """The token ids of a user's message in the chat template, ready for the answer."""
+    turns = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 Updates = dict[str, torch.Tensor]

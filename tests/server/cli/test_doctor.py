@@ -215,6 +215,14 @@ def test_a_chat_template_among_the_tokenizers_settings(settings: Settings, base:
     assert told(settings.model_copy(update={"model": str(base)})) == ([], [])
 
 
+def test_a_small_model_that_steers(settings: Settings, tiny_base: Path, biased_base: Path) -> None:
+    pair = settings.model_copy(update={"model": str(biased_base), "proxy_small": str(tiny_base)})
+    assert f"{tiny_base} can steer {biased_base}" in [finding.text for finding in examine(pair, FAST, {})]
+    _, problems = told(pair.model_copy(update={"proxy_small": "/missing/small"}))
+    assert len(problems) == 1
+    assert "/missing/small" in problems[0]
+
+
 def test_the_command(loraloom: Loraloom, model: Path) -> None:
     outcome = loraloom("doctor", model, "--port", "0")
     assert outcome.status == 0

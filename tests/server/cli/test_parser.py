@@ -24,6 +24,8 @@ COMMANDS = [
     "adapters gc --dry-run",
     "adapters export sql@1 folder",
     "adapters import sql=folder @file",
+    "proxy check large small --expert tuned",
+    "proxy eval spec.yaml --check",
 ]
 
 
@@ -44,7 +46,7 @@ def test_every_command_takes_the_store_and_the_file(line: str) -> None:
 def test_every_command_explains_itself(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = line.split()
     with pytest.raises(SystemExit) as caught:
-        parse([*words[: 2 if words[0] == "adapters" else 1], "--help"])
+        parse([*words[: 2 if words[0] in ("adapters", "proxy") else 1], "--help"])
     assert caught.value.code == 0
     assert "--adapters STORE" in capsys.readouterr().out
 
@@ -54,7 +56,7 @@ def test_flags_are_settings() -> None:
     assert names < set(Settings.model_fields)
     options = parse(["serve", *(word for flag in SETTINGS for word in (flag, "9"))]).options
     assert {name: str(getattr(options, name)) for name in names} == {
-        name: "9.0" if name.endswith("timeout") else "9" for name in names
+        name: "9.0" if name.endswith(("timeout", "alpha")) else "9" for name in names
     }
 
 

@@ -1,0 +1,130 @@
+"""The composite model: a large model, steered by the difference of a tuned and an untuned small one.
+
+vLLM runs it as one model, so that everything works as with any other: continuous batching, prefix caching, LoRA, log
+probabilities. Source: Liu et al. 2024, "Tuning Language Models by Proxy", arXiv:2401.08565.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig
+from vllm.model_executor.layers.linear import ReplicatedLinear
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.model_executor.models.interfaces import SupportsLoRA
+from vllm.sequence import IntermediateTensors
+
+from loraloom.server.proxy import strength
+from loraloom.server.proxy.building import build_large, build_small, unwrap_embedding
+from loraloom.server.proxy.combine import combine
+from loraloom.server.proxy.couple import Couple
+from loraloom.server.proxy.pair import FIELD, Pair
+from loraloom.server.proxy.twins import Twins, join_attention
+
+LARGE, EXPERT, ANTIEXPERT = "large", "expert", "antiexpert"
+"""The names of the three, with which the paths of their modules begin."""
+
+
+class ProxyForCausalLM(nn.Module, SupportsLoRA):
+    """logits = large + alpha * (expert - antiexpert), for every row of every step.
+
+    What leaves `forward` for each token is one row: the last hidden states of the three side by side, then the two
+    parts of alpha. So alpha follows its row through everything that selects rows before `compute_logits`.
+    """
+
+    embedding_modules = {"embed_tokens": "input_embeddings", "lm_head": "output_embeddings"}
+    packed_modules_mapping: dict[str, list[str]] = {}
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        self.config: Any = vllm_config.model_config.hf_config
+        pair = self._pair = Pair.of(getattr(self.config, FIELD))
+        large: Any = build_large(vllm_config, pair.large)
+        expert: Any = build_small(vllm_config, pair.expert or pair.small, EXPERT)
+        antiexpert: Any = build_small(vllm_config, pair.small, ANTIEXPERT)
+        self.large, self.expert = large, expert
+        self._two: Twins | Couple
+        if pair.expert is None:
+            join_attention(expert, antiexpert)
+            self._two = Twins(expert)
+        else:
+            self.antiexpert = antiexpert
+            self._two = Couple(expert, antiexpert)
+        self.proxy_alpha: Any = ReplicatedLinear(1, 2, bias=False, prefix=strength.PATH, return_bias=False)
+        self._widths = [each.config.hidden_size for each in (large, expert, expert)] + [2]
+        # A client may send the number of a padding row of the large model: the small one has no such row.
+        self._last_token = expert.config.vocab_size - 1
+        self.packed_modules_mapping = {**expert.packed_modules_mapping, **large.packed_modules_mapping}
+        self.make_empty_intermediate_tensors = large.make_empty_intermediate_tensors
+        self.secondary_weights = tuple(_sources(pair))
+
+    @property
+    def lora_manager(self) -> Any:
+        """vLLM's, which sets itself here when it has wrapped the layers that adapters can change."""
+        return self._lora_manager
+
+    @lora_manager.setter
+    def lora_manager(self, manager: Any) -> None:
+        self._lora_manager = manager
+        self._two.narrow_adapters()
+        for model in (self.expert, getattr(self, ANTIEXPERT, None)):
+            if model is not None:
+                unwrap_embedding(model)
+
+    def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The large model's embedding of (tokens,) ids; vLLM asks every model for it."""
+        embedded: torch.Tensor = self.large.embed_input_ids(input_ids)
+        return embedded
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        intermediate_tensors: IntermediateTensors | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The three models' last hidden states and alpha, (tokens, the sum of the widths), in the model's dtype."""
+        large = self.large(input_ids, positions)
+        expert, antiexpert = self._two.hidden(input_ids.clamp(max=self._last_token), positions)
+        alpha = self.proxy_alpha(torch.ones_like(large[:, :1]))
+        return torch.cat((large, expert, antiexpert, alpha), dim=-1)
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        """The combined logits of selected rows of what `forward` returned, (rows, vocabulary) in float32."""
+        parts = torch.split(hidden_states, self._widths, dim=-1)
+        large, expert, antiexpert, alpha = (part.contiguous() for part in parts)
+        logits = self.large.compute_logits(large)
+        two = self._two.logits(expert, antiexpert)
+        if logits is None or two is None:  # this rank only takes part in the computation
+            return None
+        return combine(logits, *two, alpha.float().sum(-1, keepdim=True))
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Load the checkpoints, which come one after the other, and set alpha's default."""
+        self.proxy_alpha.weight.data.copy_(torch.tensor(strength.split(self._pair.unadapted_alpha)).unsqueeze(1))
+        loaded = {f"{strength.PATH}.weight"}
+        for name, group in groupby(weights, key=lambda weight: _owner(weight[0])):
+            loaded |= {f"{name}.{each}" for each in getattr(self, name).load_weights(_relative(group, name))}
+        return loaded
+
+
+def _sources(pair: Pair) -> Iterator[DefaultModelLoader.Source]:
+    """The checkpoints besides the large model's."""
+    yield DefaultModelLoader.Source(pair.expert or pair.small, revision=None, prefix=_mark(EXPERT))
+    if pair.expert is not None:
+        yield DefaultModelLoader.Source(pair.small, revision=None, prefix=_mark(ANTIEXPERT))
+
+
+def _mark(name: str) -> str:
+    """What tells a small model's tensors from those of the large one, whose own names can be any."""
+    return f"loraloom/{name}/"
+
+
+def _owner(tensor: str) -> str:
+    return next((name for name in (EXPERT, ANTIEXPERT) if tensor.startswith(_mark(name))), LARGE)
+
+
+def _relative(weights: Iterable[tuple[str, torch.Tensor]], name: str) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((tensor.removeprefix(_mark(name)), value) for tensor, value in weights)
