@@ -39,7 +39,7 @@ def register() -> None:
     if handoff is not None:
         built = library(handoff.settings.cache, processor_flags())
         install(enabled=handoff.settings.cpu_kernels, library=built if built.is_file() else None)
-        engine.register_model(ARCHITECTURE, "loraloom.server.proxy.model:ProxyForCausalLM")
+        engine.register_model(ARCHITECTURE, "loraloom.server.proxy.composite.model:ProxyForCausalLM")
 
 
 class LoraLoomRoutes:

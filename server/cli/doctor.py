@@ -14,7 +14,7 @@ from loraloom.server.errors import InvalidSettings, ProxyMismatch
 from loraloom.server.kernels.build import CannotBuild, find_compiler
 from loraloom.server.machine import EXPECTED, NO_ENGINE, Machine, inspect
 from loraloom.server.machine.preload import missing
-from loraloom.server.proxy.fit import check_fit
+from loraloom.server.proxy.fitting.fit import check_fit
 from loraloom.server.settings import RANKS, Settings
 from loraloom.server.store import open_store
 from loraloom.server.supervisor import listen

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from loraloom.server.cli.tables import table
-from loraloom.server.proxy.checkpoint import Checkpoint
-from loraloom.server.proxy.cost import Load, load, separate, shared
-from loraloom.server.proxy.fit import Fit, billions, check_fit
+from loraloom.server.proxy.fitting.checkpoint import Checkpoint
+from loraloom.server.proxy.fitting.cost import Load, load, separate, shared
+from loraloom.server.proxy.fitting.fit import Fit, billions, check_fit
 
 Options = argparse.Namespace
 Extra = Sequence[str]

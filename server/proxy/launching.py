@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loraloom.server.errors import InvalidSettings, ProxyMismatch
 from loraloom.server.footprint import Footprint, read_footprint
-from loraloom.server.proxy.fit import Fit, check_fit
+from loraloom.server.proxy.fitting.fit import Fit, check_fit
 from loraloom.server.proxy.pair import Pair
 from loraloom.server.settings import Settings
 from loraloom.server.tuning import given

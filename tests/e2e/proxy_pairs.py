@@ -131,7 +131,7 @@ def _engine(large: Path, pair: Pair, variants: Sequence[Path | None]) -> list[An
     from loraloom.server.kernels.install import install
 
     install()
-    ModelRegistry.register_model(ARCHITECTURE, "loraloom.server.proxy.model:ProxyForCausalLM")
+    ModelRegistry.register_model(ARCHITECTURE, "loraloom.server.proxy.composite.model:ProxyForCausalLM")
     engine = LLM(
         str(large),
         hf_overrides=json.loads(pair.overrides()),

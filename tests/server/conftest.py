@@ -1,6 +1,7 @@
 """What the tests of the server share: a store of tiny adapters, an engine without a model, and a gate before it."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from loraloom.adapters.store.blobs import LocalBlobs
 from loraloom.adapters.store.disk import Disk
 from loraloom.adapters.store.objects import LocalObjects
 from loraloom.adapters.store.records import VersionRecord
-from loraloom.server.base import ServedBase
+from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.gate import Gate
 from loraloom.server.settings import Settings
@@ -25,7 +26,11 @@ BuildGate = Callable[..., Gate]
 SERVED = BaseFingerprint({"model.layers.0.self_attn.q_proj": (8, 8)}, tokenizer="0" * 64)
 """The base that `small_adapter` makes adapters of."""
 
+SMALL = BaseFingerprint({"model.layers.0.self_attn.q_proj": (4, 4)}, tokenizer=SERVED.tokenizer)
+"""A smaller base, of the adapters that `small_adapter` makes with a width of 4."""
+
 BASE = "tiny"
+SMALL_BASE = "tinier"
 CAPACITY = 3
 MAX_RANK = 16
 
@@ -62,18 +67,39 @@ def publish(store: Store, tmp_path: Path) -> Publish:
     made = iter(range(1000))
 
     def add(
-        name: str, *, seed: int | None = None, rank: int = 2, base: BaseFingerprint | None = SERVED, **more: Any
+        name: str,
+        *,
+        seed: int | None = None,
+        rank: int = 2,
+        width: int = 8,
+        base: BaseFingerprint | None = SERVED,
+        base_name: str = BASE,
+        **more: Any,
     ) -> VersionRecord:
         number = next(made)
-        folder = small_adapter(tmp_path / f"made-{number}", seed=number if seed is None else seed, rank=rank)
-        return store.publish(folder, name, base=base, base_name=None if base is None else BASE, **more).version
+        seed = number if seed is None else seed
+        folder = small_adapter(tmp_path / f"made-{number}", seed=seed, rank=rank, width=width)
+        return store.publish(folder, name, base=base, base_name=None if base is None else base_name, **more).version
 
     return add
 
 
 @pytest.fixture
+def publish_small(publish: Publish) -> Publish:
+    """As `publish`, for adapters of the small model of a pair."""
+    return partial(publish, width=4, base=SMALL, base_name=SMALL_BASE)
+
+
+@pytest.fixture
 def served_base(store: Store) -> ServedBase:
     return ServedBase(BASE, SERVED, store)
+
+
+@pytest.fixture
+def served_pair(store: Store) -> ServedPair:
+    """The base, and a small model whose adapters steer it."""
+    large = ServedBase(BASE, SERVED, store, f"/models/{BASE}")
+    return ServedPair(large, ServedBase(SMALL_BASE, SMALL, store, f"/models/{SMALL_BASE}"))
 
 
 @pytest.fixture
@@ -86,12 +112,12 @@ def engine() -> Iterator[FakeEngine]:
 
 @pytest.fixture
 def build_gate(store: Store, served_base: ServedBase, engine: FakeEngine, tmp_path: Path) -> BuildGate:
-    """A callable `build_gate(**settings) -> Gate` over the store and the engine."""
+    """A callable `build_gate(base=served_base, **settings) -> Gate` over the store and the engine."""
 
-    def build(**settings: Any) -> Gate:
+    def build(base: ServedBase = served_base, **settings: Any) -> Gate:
         values = Settings(**{"model": BASE, "adapters": store.url, "cache": tmp_path / "cache", **settings})
         names = [BASE, "tiny-alias"]
-        return assemble(values, store, engine, served_base, names, capacity=engine.capacity, rank=MAX_RANK)
+        return assemble(values, store, engine, base, names, capacity=engine.capacity, rank=MAX_RANK)
 
     return build
 
@@ -99,3 +125,9 @@ def build_gate(store: Store, served_base: ServedBase, engine: FakeEngine, tmp_pa
 @pytest.fixture
 def gate(build_gate: BuildGate) -> Gate:
     return build_gate()
+
+
+@pytest.fixture
+def pair_gate(build_gate: BuildGate, served_pair: ServedPair) -> Gate:
+    """A gate of a proxy-tuned server."""
+    return build_gate(served_pair, proxy_small=served_pair.small.model)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib
+import json
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,9 +16,12 @@ from loraloom.adapters.errors import StoreError
 from loraloom.server.errors import InvalidSettings
 from loraloom.server.launch import OURS, OWNED, Launch, plan
 from loraloom.server.machine import Machine
+from loraloom.server.proxy.pair import ARCHITECTURE
 from loraloom.server.settings import Settings
 from tests.server.conftest import Publish
 from tests.server.machine.test_machine import CPU
+from tests.server.proxy.configurations import LLAMA32_1B
+from tests.server.proxy.configurations import write_model as write_proxy_model
 from tests.server.test_footprint import write_model
 
 GPU = dataclasses.replace(CPU, gpu="NVIDIA L4", distribution="vllm")
@@ -199,3 +203,16 @@ def test_without_a_list_every_plugin_is_named_that_would_load_anyway(settings: S
 def test_our_plugins_are_installed() -> None:
     groups = ("vllm.general_plugins", "vllm.endpoint_plugins")
     assert set(OURS) <= {plugin.name for group in groups for plugin in entry_points(group=group)}
+
+
+def test_a_small_model_is_composed_before_the_users_own(settings: Settings, tmp_path: Path) -> None:
+    large, small = (write_proxy_model(tmp_path / name, LLAMA32_1B) for name in ("large", "small"))
+    pair = settings.model_copy(update={"model": str(large), "proxy_small": str(small)})
+    launch = planned(pair, "--seed", "1")
+    assert json.loads(value(launch, "--hf-overrides"))["architectures"] == [ARCHITECTURE]
+    assert launch.arguments[-2:] == ("--seed", "1")
+    assert launch.arguments.index("--hf-overrides") < launch.arguments.index("--seed")
+    assert launch.notes[0].startswith(f"proxy-tuning: {large} + 1 * (")
+    with pytest.raises(InvalidSettings, match="--hf-overrides does not go with --proxy-small"):
+        planned(pair, "--hf-overrides", "{}")
+    assert "--hf-overrides" in planned(settings, "--hf-overrides", "{}").arguments

@@ -28,7 +28,7 @@ def test_an_adapter_of_another_kind_becomes_plain_lora(
     make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path
 ) -> None:
     folder = make_adapter(use_dora=True)
-    made = Offline(str(tiny_base), tmp_path).convert(folder, out, Options(rank=32, max_kl=1.0))
+    made = Offline(tmp_path).convert(folder, out, str(tiny_base), Options(rank=32, max_kl=1.0))
     assert (made.kind, made.rank, made.exact) == ("DoRA", read_manifest(out).rank, made.relative_error <= 1e-5)
     assert made.kl is not None
     assert made.kl < 1e-4
@@ -39,12 +39,12 @@ def test_what_is_refused_is_refused_with_the_same_reason(
 ) -> None:
     folder = make_adapter(use_dora=True, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"])
     with pytest.raises(UnsupportedAdapter, match="more than .*: give a larger rank"):
-        Offline(str(tiny_base), tmp_path).convert(folder, out, Options(rank=1, max_kl=0.0))
+        Offline(tmp_path).convert(folder, out, str(tiny_base), Options(rank=1, max_kl=0.0))
     plain = make_adapter("plain")
     with pytest.raises(UnsupportedAdapter, match="plain LoRA"):
-        Offline(str(tiny_base), tmp_path).convert(plain, out, Options())
+        Offline(tmp_path).convert(plain, out, str(tiny_base), Options())
     with pytest.raises(InvalidBase):
-        Offline(str(tmp_path), tmp_path).convert(folder, out, Options())
+        Offline(tmp_path).convert(folder, out, str(tmp_path), Options())
 
 
 def test_a_process_that_dies(make_adapter: MakeAdapter, tiny_base: Path, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_process_that_dies(make_adapter: MakeAdapter, tiny_base: Path, tmp_pat
     file = tmp_path / "file"
     file.write_text("in the way")
     with pytest.raises(OfflineFailed, match="do it on another machine, with `loraloom adapters add`"):
-        Offline(str(tiny_base), tmp_path).convert(folder, file, Options(max_kl=1.0))
+        Offline(tmp_path).convert(folder, file, str(tiny_base), Options(max_kl=1.0))
 
 
 def test_an_adapter_of_another_base(make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_an_adapter_of_another_base(make_adapter: MakeAdapter, tiny_base: Path, 
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["unknown_proj"]}))
     with pytest.raises(InvalidAdapter, match="Does the adapter belong to it"):
-        Offline(str(tiny_base), tmp_path).convert(folder, out, Options())
+        Offline(tmp_path).convert(folder, out, str(tiny_base), Options())
 
 
 def test_mixing_gives_what_it_gives_here(make_adapter: MakeAdapter, out: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_mixing_gives_what_it_gives_here(make_adapter: MakeAdapter, out: Path, t
     here = tmp_path / "here"
     here.mkdir()
     method = parse_method("svd(rank=4)")
-    offline = Offline("unused", tmp_path)
+    offline = Offline(tmp_path)
     assert offline.mix(method, sources, out, None) == mix(method, sources, here, compact=True)
     assert (out / "adapter_model.safetensors").read_bytes() == (here / "adapter_model.safetensors").read_bytes()
     with pytest.raises(InvalidMixture, match="ranks"):
@@ -82,10 +82,10 @@ def test_mixing_gives_what_it_gives_here(make_adapter: MakeAdapter, out: Path, t
 
 
 def test_one_at_a_time(make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path) -> None:
-    offline = Offline(str(tiny_base), tmp_path)
+    offline = Offline(tmp_path)
     with ThreadPoolExecutor(4) as threads:
         folder = make_adapter(use_dora=True)
-        waiting = [threads.submit(offline.convert, folder, out, Options(max_kl=1.0)) for _ in range(4)]
+        waiting = [threads.submit(offline.convert, folder, out, str(tiny_base), Options(max_kl=1.0)) for _ in range(4)]
         errors = [each.exception(timeout=300) for each in waiting]
     assert sum(error is None for error in errors) == 1
     assert sum(isinstance(error, OfflineBusy) for error in errors) == 3
@@ -99,4 +99,4 @@ def test_more_memory_than_there_is(make_adapter: MakeAdapter, out: Path, tmp_pat
     config = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 8}
     (huge / "config.json").write_text(json.dumps(config))
     with pytest.raises(OfflineBusy, match="GiB of main memory"):
-        Offline(str(huge), tmp_path).convert(make_adapter(use_dora=True), out, Options())
+        Offline(tmp_path).convert(make_adapter(use_dora=True), out, str(huge), Options())

@@ -102,6 +102,11 @@ def test_an_empty_file_says_nothing(folder: Path) -> None:
         ({"queue_timeout": float("inf")}, r"queue_timeout \(flag\): Input should be a finite number"),
         ({"open_paths": ["load"]}, r"open_paths \(flag\): paths start with '/': load"),
         ({"port": "a", "max_loras": "b"}, r"port \(flag\): .*; max_loras \(flag\): "),
+        ({"proxy_expert": "x"}, r"proxy_expert \(flag\): needs proxy_small too, the model that it was tuned from"),
+        ({"proxy_alpha": 5}, r"proxy_max_alpha \(default\): must be at least the default strength proxy_alpha, 5"),
+        ({"proxy_alpha": -2, "proxy_max_alpha": 1}, r"proxy_max_alpha \(flag\): must be at least .* proxy_alpha, -2"),
+        ({"proxy_alpha": float("nan")}, r"proxy_alpha \(flag\): Input should be a finite number"),
+        ({"proxy_max_alpha": 0}, r"proxy_max_alpha \(flag\): Input should be greater than 0"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_origin(flags: dict[str, Any], message: str) -> None:
@@ -124,10 +129,13 @@ def test_commas_separate_in_a_variable(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_tilde_is_the_users_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    (folder / "loraloom.yaml").write_text("model: ~/tiny\nadapters: ~/store\ncache: ~/cache\njobs: ~/jobs\n")
+    (folder / "loraloom.yaml").write_text(
+        "model: ~/tiny\nadapters: ~/store\ncache: ~/cache\njobs: ~/jobs\nproxy_small: ~/small\nproxy_expert: ~/tuned\n"
+    )
     got = configure({}).settings
     assert (got.model, got.adapters, got.cache) == ("/home/ada/tiny", "/home/ada/store", Path("/home/ada/cache"))
     assert got.jobs == Path("/home/ada/jobs")
+    assert (got.proxy_small, got.proxy_expert) == ("/home/ada/small", "/home/ada/tuned")
 
 
 def test_the_usual_folders_follow_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +163,14 @@ def test_the_name_of_the_base(
     (folder / "here").mkdir()
     monkeypatch.chdir(folder / "here")
     assert Settings(model=model, served_name=served).base_name == name
+
+
+def test_proxy_tuning_is_a_matter_of_one_setting() -> None:
+    assert Settings().proxy_small is None
+    got = configure({"model": "m", "proxy_small": "org/tiny/"}).settings
+    assert (got.small_name, got.proxy_expert, got.proxy_alpha, got.proxy_max_alpha) == ("tiny", None, 1.0, 4.0)
+    far = configure({"proxy_small": "s", "proxy_expert": "e", "proxy_alpha": -9, "proxy_max_alpha": 9}).settings
+    assert (far.proxy_expert, far.proxy_alpha) == ("e", -9.0)
 
 
 TEXTS = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1).filter(lambda text: text[0] != "~")

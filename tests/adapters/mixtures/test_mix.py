@@ -9,7 +9,7 @@ import torch
 from loraloom.adapters.errors import DamagedBlob, InvalidMixture, MixtureRankTooHigh
 from loraloom.adapters.manifest import read_manifest
 from loraloom.adapters.methods import EXACT, Method
-from loraloom.adapters.mixtures.mix import Limit, mix
+from loraloom.adapters.mixtures.mix import Limit, Outcome, mix, mixed_modules, write_mixed
 from loraloom.adapters.names import parse_method
 from loraloom.adapters.normal import FILES, normalise
 from loraloom.adapters.weights import read_factors
@@ -178,3 +178,29 @@ def test_a_damaged_source(sources: list[Path], out: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(DamagedBlob, match="truncated"):
         mix(EXACT, pairs([1, 1], sources[:2]), out)
+
+
+def test_a_mixture_can_be_made_in_memory_and_written_under_other_paths(
+    sources: list[Path], out: Path, tmp_path: Path
+) -> None:
+    given = pairs([1.0, 0.5, -0.5], sources)
+    mixed = mixed_modules(parse_method("svd(rank=2)"), given, limit=Limit(2))
+    assert mixed.task_type == "CAUSAL_LM"
+    outcome = write_mixed({f"expert.{path}": each for path, each in mixed.modules.items()}, out, mixed.task_type)
+    at_once = tmp_path / "at-once"
+    at_once.mkdir()
+    assert outcome == mix(parse_method("svd(rank=2)"), given, at_once)
+    there = dense(at_once)
+    assert {path: update.tolist() for path, update in dense(out).items()} == {
+        f"expert.{path}": update.tolist() for path, update in there.items()
+    }
+
+
+def test_adapters_of_different_types_make_one_of_none(
+    sources: list[Path], out: Path, make_adapter: MakeAdapter
+) -> None:
+    other = normal_form(make_adapter("other", task_type="FEATURE_EXTRACTION"), out.parent / "other-type")
+    mixed = mixed_modules(EXACT, [(1.0, sources[0]), (1.0, other)])
+    assert mixed.task_type is None
+    assert write_mixed(mixed.modules, out, None) == Outcome(8, 0.0)
+    assert read_manifest(out).task_type is None

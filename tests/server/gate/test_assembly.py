@@ -5,9 +5,15 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import InvalidMixture
+from loraloom.adapters.manifest import read_manifest
 from loraloom.adapters.names import parse
-from loraloom.server.errors import RankTooHigh
+from loraloom.adapters.store import Store
+from loraloom.server.base import ServedPair
+from loraloom.server.errors import InvalidAlpha, RankTooHigh
+from loraloom.server.gate.effects import FACT
+from loraloom.server.gate.gate import Gate
 from tests.server.conftest import CAPACITY, MAX_RANK, BuildGate, Publish
+from tests.server.fakes import FakeEngine
 
 
 def test_the_limits_are_those_of_the_settings_and_of_the_engine(build_gate: BuildGate, publish: Publish) -> None:
@@ -35,3 +41,32 @@ async def test_everything_for_a_while_lies_in_one_folder_of_this_process(
         assert gate.scratch.folder.is_relative_to(tmp_path / "cache")
     gate.scratch.close()
     assert not folder.exists()
+
+
+async def test_a_pair_is_served_by_variants(
+    build_gate: BuildGate, served_pair: ServedPair, publish_small: Publish
+) -> None:
+    publish_small("sql")
+    fields = {"proxy_small": "/models/tinier", "proxy_alpha": 0.5, "proxy_max_alpha": 2.0}
+    gate = build_gate(served_pair, **fields)
+    choice = gate.selector.settle(parse("sql"))
+    assert choice.model == "sql@1~0.5"
+    assert choice.content is not None
+    async with gate.mixtures.kept(choice.content), gate.leases.hold(choice.model, choice.content) as folder:
+        assert set(read_manifest(folder).modules) == {"expert.model.layers.0.self_attn.q_proj", "proxy_alpha"}
+    with pytest.raises(InvalidAlpha, match="from -2 to 2"):
+        gate.selector.settle(parse("sql~3"))
+    with pytest.raises(InvalidAlpha, match="needs an adapter"):
+        gate.selector.settle(parse("tiny~0"))
+    own_expert = build_gate(served_pair, **fields, proxy_expert="/models/tuned")
+    assert own_expert.selector.settle(parse("tiny~0")).model == "tiny~0"
+
+
+async def test_the_effect_of_an_adapter_that_steers_is_measured_with_its_strength(
+    pair_gate: Gate, publish_small: Publish, engine: FakeEngine, store: Store
+) -> None:
+    record = publish_small("sql")
+    pair_gate.effects.measure(record)
+    await pair_gate.effects.idle()
+    assert engine.loads == ["sql@1~1"]
+    assert FACT in store.facts(record.digest)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import DamagedBlob, InvalidMixture, MixtureRankTooHigh
-from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.mix import Limit, Outcome
 from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import parse
 from loraloom.adapters.store import Store
@@ -31,6 +31,20 @@ def test_the_folder_shows_up_complete(store: Store, recipe: Recipe, tmp_path: Pa
     factors, _ = read_factors(folder)
     assert outcome.rank == max(each.rank for each in factors.values()) == 8
     assert [each.name for each in folder.parent.iterdir()] == ["one"]
+
+
+def test_what_is_written_is_of_the_builders_choice(store: Store, recipe: Recipe, tmp_path: Path) -> None:
+    written: list[object] = []
+
+    def write(*given: object) -> Outcome:
+        written.append(given)
+        return Outcome(3, 0.5)
+
+    outcome = Builder(store, Limit(8), PLENTY, write).build(recipe, tmp_path / "one")
+    assert outcome == Outcome(3, 0.5)
+    sources = [(each.weight, store.folder(each.version.digest)) for each in recipe.ingredients]
+    assert written == [(recipe, sources, tmp_path / "one.new", Limit(8))]
+    assert [each.name for each in tmp_path.glob("one*")] == ["one"]
 
 
 def test_what_is_there_already_is_replaced(store: Store, recipe: Recipe, tmp_path: Path) -> None:

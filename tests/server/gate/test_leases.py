@@ -294,6 +294,14 @@ async def test_residents_are_told_most_recently_used_first(
     engine.go.set()
 
 
+async def test_the_places_of_one_version_by_itself(leases: Leases, request_for: RequestFor) -> None:
+    """Each strength of proxy-tuning has a place of its own; a mixture is another adapter."""
+    for name in ("a@1~0.5", "a@1", "0.5*a@1+1*b@1~2"):
+        await (await request_for(name)).end()
+    assert leases.held_alone("a@1") == ["a@1~0.5", "a@1"]
+    assert leases.held_alone("a@2") == leases.held_alone("b@1") == leases.held_alone("a") == []
+
+
 async def test_a_pinned_adapter_stays(leases: Leases, engine: FakeEngine, request_for: RequestFor) -> None:
     await (await request_for("a@1")).end()
     leases.pin({"a@1"})

@@ -13,10 +13,12 @@ from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.names import parse, parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
-from loraloom.server.base import ServedBase
-from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
+from loraloom.server.base import ServedBase, ServedPair
+from loraloom.server.errors import InvalidAlpha, InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice
+from loraloom.server.gate.placement import Application
 from loraloom.server.gate.selection import Selector, rewritten
+from loraloom.server.proxy.placement import OnThePair
 from tests.adapters.small_adapters import small_adapter
 from tests.server.conftest import BASE, MAX_RANK, SERVED, Publish
 
@@ -236,11 +238,107 @@ async def test_an_adapter_over_the_rank_can_be_truncated(selector: Selector, pub
 
 
 @pytest.mark.parametrize(
-    "body", [{"model": "sql~0.8"}, {"adapter": {"name": "sql", "alpha": 0.8}}, {"model": "sql+date~-1"}]
+    "body",
+    [
+        {"model": "a~0.8"},
+        {"adapter": {"name": "a", "alpha": 0.8}},
+        {"model": "a+b~-1"},
+        {"model": f"{BASE}~0"},
+        {"adapter": {"name": "tiny-alias", "alpha": 1}},
+    ],
 )
+@pytest.mark.usefixtures("mixable")
 async def test_a_proxy_strength_is_not_available(selector: Selector, body: dict[str, Any]) -> None:
     with pytest.raises(NotServed, match="not available on this server: it is not proxy-tuned"):
         await selector.choose(body)
+
+
+@pytest.fixture
+def proxied(store: Store, served_pair: ServedPair, publish_small: Publish, publish: Publish) -> Selector:
+    """Of a proxy-tuned server with the adapters a, b of the small model and c of the large one."""
+    for name in ("a", "b"):
+        publish_small(name)
+    publish("c")
+    placement = OnThePair(BASE, served_pair, alpha=1.0, most=4.0, own_expert=False)
+    return Selector(store, [BASE, "tiny-alias"], served_pair, Limit(MAX_RANK), 4, placement)
+
+
+@pytest.mark.parametrize(
+    ("fields", "model"),
+    [
+        ({"model": "a"}, "a@1~1"),
+        ({"model": "a~0.5"}, "a@1~0.5"),
+        ({"model": "a@latest~-4"}, "a@1~-4"),
+        ({"adapter": {"name": "a", "alpha": 0}}, "a@1~0"),
+        ({"adapter": "a~0.25"}, "a@1~0.25"),
+        ({"model": "a+b~2"}, "1*a@1+1*b@1~2"),
+        ({"adapter": {"mix": {"a": 0.5, "c": 1}, "alpha": 1.5}}, "1*c@1+0.5*a@1~1.5"),
+        ({"adapter_id": "a~2"}, "a@1~2"),
+        ({"merged_adapters": {"ids": ["a", "b"], "weights": [0.25, 0.75]}}, "0.75*b@1+0.25*a@1~1"),
+        ({"model": "svd(rank=1):a+b~2"}, "svd(rank=1):1*a@1+1*b@1~2"),
+        ({"model": "c"}, "c@1"),
+        ({"model": "0.5*c"}, "0.5*c@1"),
+        ({"model": BASE}, BASE),
+        ({"model": "a+-1*a"}, BASE),
+    ],
+)
+async def test_what_a_proxy_tuned_server_takes(proxied: Selector, fields: dict[str, Any], model: str) -> None:
+    choice = await proxied.choose(fields)
+    assert choice.model == model
+    assert await proxied.choose({"model": model}) == choice, "the canonical name selects the same"
+
+
+@pytest.mark.parametrize("name", [BASE, "tiny-alias"])
+async def test_the_base_and_a_strength_is_the_expert_alone(proxied: Selector, name: str) -> None:
+    with pytest.raises(InvalidAlpha, match="needs an adapter of the small model"):
+        await proxied.choose({"model": f"{name}~0"})
+
+
+@pytest.mark.parametrize("body", [{"model": "a~4.5"}, {"adapter": {"name": "a", "alpha": -5}}, {"model": "a+-1*a~1"}])
+async def test_strengths_that_are_refused(proxied: Selector, body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidAlpha):
+        await proxied.choose(body)
+
+
+@pytest.mark.parametrize("model", ["c~1", "0.5*c~1"])
+async def test_an_adapter_of_the_large_model_takes_no_strength(proxied: Selector, model: str) -> None:
+    with pytest.raises(InvalidAlpha, match="was trained on the large model"):
+        await proxied.choose({"model": model})
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf"), 10**400, "1", True])
+async def test_strengths_that_are_no_numbers(proxied: Selector, alpha: object) -> None:
+    with pytest.raises(InvalidName):
+        await proxied.choose({"adapter": {"name": "a", "alpha": alpha}})
+    with pytest.raises(InvalidName):
+        await proxied.choose({"model": "a~nan"})
+
+
+async def test_a_proxy_tuned_server_serves_adapters_of_its_two_models_only(proxied: Selector, publish: Publish) -> None:
+    publish("strange", base=None, width=6)
+    with pytest.raises(BaseMismatch, match="fits neither"):
+        await proxied.choose({"model": "strange~1"})
+
+
+async def test_an_adapter_that_fits_both_models(store: Store, publish: Publish) -> None:
+    models = (ServedBase(name, SERVED, store) for name in ("large", "small"))
+    selector = Selector(store, ["large"], ServedPair(*models), Limit(MAX_RANK))
+    publish("sql", base=None)
+    with pytest.raises(BaseMismatch, match="fits the large model 'large' and the small one 'small' alike"):
+        await selector.choose({"model": "sql"})
+
+
+async def test_the_rank_counts_on_a_proxy_tuned_server_too(proxied: Selector, publish_small: Publish) -> None:
+    publish_small("large", rank=MAX_RANK + 1)
+    for model in ("large~1", "1*large~1"):
+        with pytest.raises(RankTooHigh, match="rank 17; this server serves up to 16"):
+            await proxied.choose({"model": model})
+
+
+def test_how_a_version_acts(selector: Selector, proxied: Selector, store: Store) -> None:
+    a = proxied.resolve(parse_adapter("a"))
+    assert proxied.application(a) == Application("a@1~1", by_proxy=True, alpha=1.0)
+    assert selector.application(a) == Application("a@1")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ NEVER_AT_THE_EDGE = {
     server.ServerError,
     server.RequestRefused,
     server.InvalidSettings,  # before the server starts
+    server.ProxyMismatch,
     compose.ComposeError,
     compose.Interrupted,  # these end the process of a job, which tells them in its folder
     compose.ServerLost,
@@ -78,6 +79,7 @@ def test_only_what_may_pass_by_itself_asks_to_try_again() -> None:
         (server.WrongContentType("…"), 415, "wrong_content_type"),
         (server.InvalidBody("…"), 400, "invalid_body"),
         (server.NotServed("…"), 400, "not_available"),
+        (server.InvalidAlpha("…"), 400, "invalid_alpha"),
         (server.RankTooHigh("…"), 400, "rank_too_high"),
         (server.TooManyAdapters("…"), 503, "too_many_adapters"),
         (server.AdapterNotLoaded("…"), 400, "adapter_not_loaded"),

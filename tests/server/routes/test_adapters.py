@@ -1,6 +1,7 @@
 """/v1/adapters: list, show, publish from a source, tag and remove."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.manifest import WEIGHTS_FILE
+from loraloom.adapters.names import parse
 from loraloom.adapters.store import Store
+from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.gate import Gate
 from tests.adapters.small_adapters import small_adapter
-from tests.server.conftest import BASE, SERVED, Publish
+from tests.server.conftest import BASE, SERVED, SMALL, SMALL_BASE, BuildGate, Publish
 from tests.server.fakes import FakeEngine
 from tests.server.replies import error_of, told
 from tests.server.routes.conftest import Serve, unchanged
@@ -394,3 +397,70 @@ async def test_publishing_measures_what_the_adapter_does(
     assert (await client.post(ADAPTERS, data={"name": "sql"}, files=files)).status_code == 200
     await gate.effects.idle()
     assert engine.loads == []
+
+
+@pytest.mark.parametrize(("width", "base", "name"), [(8, SERVED, BASE), (4, SMALL, SMALL_BASE)])
+async def test_a_proxy_tuned_server_publishes_for_the_model_that_it_fits(
+    serve: Serve, pair_gate: Gate, tmp_path: Path, width: int, base: BaseFingerprint, name: str
+) -> None:
+    folder = small_adapter(tmp_path / "sql", width=width)
+    files = [("file", (name, (folder / name).read_bytes())) for name in ("adapter_config.json", WEIGHTS_FILE)]
+    reply = await serve(pair_gate).post(ADAPTERS, data={"name": "sql"}, files=files)
+    assert (reply.status_code, reply.json()["base"], reply.json()["base_name"]) == (201, base.digest, name)
+
+
+@pytest.mark.parametrize("said", [SMALL_BASE, f"/models/{SMALL_BASE}"])
+async def test_or_for_the_one_that_is_said(
+    serve: Serve, build_gate: BuildGate, served_pair: ServedPair, allowed: Path, store: Store, said: str
+) -> None:
+    client = serve(build_gate(served_pair, proxy_small=served_pair.small.model, allowed_sources=[str(allowed)]))
+    fitting, other = (small_adapter(allowed / f"{width}", width=width) for width in (4, 8))
+    reply = await client.post(ADAPTERS, json={"name": "sql", "source": str(fitting), "base": said})
+    assert (reply.status_code, reply.json()["base_name"]) == (201, SMALL_BASE)
+    with unchanged(store):
+        reply = await client.post(ADAPTERS, json={"name": "other", "source": str(other), "base": said})
+        assert told(reply) == (400, "base_mismatch")
+        reply = await client.post(ADAPTERS, json={"name": "other", "source": str(other), "base": "another"})
+        assert told(reply) == (400, "invalid_body")
+    assert "adapters of 'tiny' and 'tinier', and not of 'another'" in error_of(reply)["message"]
+    assert error_of(reply)["param"] == "base"
+
+
+async def test_what_fits_both_has_to_be_said(serve: Serve, build_gate: BuildGate, allowed: Path, store: Store) -> None:
+    pair = ServedPair(*(ServedBase(name, SERVED, store, f"org/{name}") for name in ("large", "small")))
+    client = serve(build_gate(pair, proxy_small="org/small", allowed_sources=[str(allowed)]))
+    body = {"name": "sql", "source": str(small_adapter(allowed / "sql"))}
+    with unchanged(store):
+        assert told(await client.post(ADAPTERS, json=body)) == (400, "base_mismatch")
+    reply = await client.post(ADAPTERS, json={**body, "base": "small"})
+    assert (reply.status_code, reply.json()["base_name"]) == (201, "small")
+    assert (await client.get("/v1/models/sql")).json()["applied"] == "proxy"
+
+
+async def test_of_an_adapter_that_steers_every_strength_counts(
+    serve: Serve, pair_gate: Gate, publish_small: Publish, engine: FakeEngine
+) -> None:
+    publish_small("sql")
+    client, leases = serve(pair_gate), pair_gate.leases
+
+    async def shown() -> tuple[str, int, bool]:
+        (version,) = (await client.get(f"{ADAPTERS}/sql")).json()["versions"]
+        return version["residency"], version["in_flight"], version["pinned"]
+
+    assert await shown() == ("disk", 0, False)
+    async with AsyncExitStack() as held:
+        for model in ("sql", "sql~0.5"):
+            choice = pair_gate.selector.settle(parse(model))
+            assert choice.content is not None
+            await held.enter_async_context(pair_gate.mixtures.kept(choice.content))
+            await held.enter_async_context(leases.hold(choice.model, choice.content))
+        assert await shown() == ("cpu", 2, False)
+        with engine.using("sql@1~0.5"):
+            assert await shown() == ("slot", 2, False)
+            engine.silent = True
+            assert await shown() == ("cpu", 2, False)
+        leases.pin({"sql@1~1"})
+    engine.silent = False
+    assert await shown() == ("cpu", 0, True)
+    assert (await client.delete(f"{ADAPTERS}/sql")).status_code == 200
+    assert engine.held == set()

@@ -16,13 +16,13 @@ from loraloom.adapters.store import Store
 from loraloom.compose.jobs import Job
 from loraloom.server import jobs as queueing
 from loraloom.server.aside import threads
-from loraloom.server.base import ServedBase
+from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.gate import Gate
 from loraloom.server.jobs import JobQueue
 from loraloom.server.routes import compose as module
 from loraloom.server.settings import Settings
-from tests.server.conftest import BASE, MAX_RANK
+from tests.server.conftest import BASE, MAX_RANK, SERVED
 from tests.server.fakes import FakeEngine
 from tests.server.job_fakes import EXAMPLES, FakeRuns, damage, ends_as, found, let_go, made, trial, try_out
 from tests.server.replies import told
@@ -49,7 +49,7 @@ def composing(
     settings = Settings(
         model=str(tiny_base), adapters=store.url, cache=tmp_path / "cache", jobs=tmp_path / "jobs", port=80
     )
-    served = ServedBase(BASE, base, store)
+    served = ServedBase(BASE, base, store, str(tiny_base))
     gate = assemble(settings, store, engine, served, [BASE], capacity=engine.capacity, rank=MAX_RANK)
     return replace(gate, jobs=JobQueue(gate.jobs.jobs, runs, store.resolve, lambda _: None, most=2))
 
@@ -115,6 +115,19 @@ async def test_what_it_becomes_here(client: httpx.AsyncClient, composing: Gate, 
     assert composing.jobs.jobs.get(reply.json()["id"]).spec.publish.rank == 3
 
 
+async def test_on_a_proxy_tuned_server_the_base_may_be_the_small_model(
+    serve: Serve, composing: Gate, store: Store, tiny_base: Path
+) -> None:
+    """Whose adapters a and b then are."""
+    small = ServedBase("small", fingerprint(tiny_base), store, str(tiny_base))
+    pair = ServedPair(ServedBase(BASE, SERVED, store, "/models/large"), small)
+    client = serve(replace(composing, base=pair))
+    reply = await client.post(JOBS, json={**WANTED, "base": "small"})
+    assert reply.status_code == 202, reply.text
+    assert composing.jobs.jobs.get(reply.json()["id"]).spec.base == str(tiny_base)
+    assert told(await client.post(JOBS, json={**WANTED, "base": "smaller"})) == (400, "invalid_body")
+
+
 @pytest.mark.parametrize("headers", [{}, {"content-type": "application/x-www-form-urlencoded"}])
 async def test_as_curl_sends_it(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     assert (await client.post(JOBS, content=json.dumps(WANTED), headers=headers)).status_code == 202
@@ -131,7 +144,7 @@ async def test_a_web_page_must_say_that_it_is_json(client: httpx.AsyncClient) ->
 REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
     "a file of examples": ({"examples": "/etc/passwd"}, 400, "not_available"),
     "a held-out file": ({"holdout": "/etc/passwd"}, 400, "not_available"),
-    "another base": ({"base": "/models/other"}, 400, "not_available"),
+    "another base": ({"base": "/models/other"}, 400, "invalid_body"),
     "another server": ({"server": {"url": "http://169.254.169.254"}}, 400, "not_available"),
     "an unknown field": ({"optimiser": "CMA"}, 400, "invalid_job"),
     "an unknown optimizer": ({"optimizer": {"name": "Adam"}}, 400, "invalid_job"),

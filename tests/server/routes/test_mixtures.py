@@ -7,9 +7,10 @@ import pytest
 
 from loraloom.adapters.store import Store
 from loraloom.server.gate.gate import Gate
-from tests.server.conftest import BASE, MAX_RANK, Publish
+from tests.server.conftest import BASE, MAX_RANK, SMALL_BASE, Publish
 from tests.server.fakes import FakeEngine
-from tests.server.replies import error_of
+from tests.server.replies import error_of, told
+from tests.server.routes.conftest import Serve, unchanged
 
 MIXTURES = "/v1/mixtures"
 
@@ -89,7 +90,8 @@ REFUSALS: dict[str, tuple[Any, int, str]] = {
     "an unknown term": ({"adapter": "a+nobody"}, 404, "model_not_found"),
     "unequal ranks": ({"adapter": "lorahub:a+c"}, 400, "invalid_mixture"),
     "nothing": ({"adapter": "a+-1*a"}, 400, "invalid_body"),
-    "a proxy strength": ({"adapter": "a+b~0.5"}, 400, "invalid_body"),
+    "a proxy strength": ({"adapter": "a+b~0.5"}, 400, "not_available"),
+    "a proxy strength that would be published": ({"adapter": "a+b~0.5", "name": "x"}, 400, "invalid_body"),
     "a method that needs a name": ({"adapter": "ties(density=0.5):a+b"}, 400, "invalid_body"),
     "a tag without a name": ({"adapter": "a+b", "tag": "stable"}, 400, "invalid_body"),
     "a rank without a name": ({"adapter": "a+b", "rank": 2}, 400, "invalid_body"),
@@ -114,3 +116,53 @@ async def test_what_is_refused_and_how(name: str, client: httpx.AsyncClient, sto
     assert (reply.status_code, error_of(reply)["code"]) == (status, code)
     assert store.names() == before
     assert engine.held == set()
+
+
+@pytest.fixture
+def proxied(serve: Serve, pair_gate: Gate, publish_small: Publish) -> httpx.AsyncClient:
+    """A proxy-tuned server with a, b and c of the large model, and s and t of the small one."""
+    publish_small("s")
+    publish_small("t")
+    return serve(pair_gate)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "model"),
+    [
+        ("s+t~0.5", "1*s@1+1*t@1~0.5"),
+        ("0.5*a+s", "1*s@1+0.5*a@1~1"),
+        ("s~0.5", "s@1~0.5"),
+        ({"mix": {"a": 0.6, "b": 0.4}}, "0.6*a@1+0.4*b@1"),
+    ],
+)
+async def test_a_proxy_tuned_server_builds_ahead_with_the_strength(
+    proxied: httpx.AsyncClient, engine: FakeEngine, adapter: object, model: str
+) -> None:
+    reply = await proxied.post(MIXTURES, json={"adapter": adapter})
+    assert (reply.status_code, reply.json()["model"]) == (200, model)
+    assert engine.held == {model}
+
+
+@pytest.mark.parametrize(("adapter", "base"), [("s+t", SMALL_BASE), ("a+b", BASE)])
+async def test_it_publishes_for_the_model_of_the_adapters(
+    proxied: httpx.AsyncClient, store: Store, adapter: str, base: str
+) -> None:
+    reply = await proxied.post(MIXTURES, json={"adapter": adapter, "name": "both"})
+    assert (reply.status_code, reply.json()["version"]["base_name"]) == (201, base)
+    assert store.versions("both")[0].base == store.versions(adapter[0])[0].base
+
+
+async def test_adapters_of_different_models_cannot_be_published_as_one(
+    proxied: httpx.AsyncClient, store: Store
+) -> None:
+    with unchanged(store):
+        reply = await proxied.post(MIXTURES, json={"adapter": "a+s", "name": "both"})
+    assert told(reply) == (400, "invalid_body")
+    assert "of different models, tinier and tiny: a request can mix them" in error_of(reply)["message"]
+
+
+async def test_nor_can_a_strength(proxied: httpx.AsyncClient, store: Store) -> None:
+    with unchanged(store):
+        reply = await proxied.post(MIXTURES, json={"adapter": "s+t~0.5", "name": "both"})
+    assert told(reply) == (400, "invalid_body")
+    assert error_of(reply)["param"] == "adapter"

@@ -10,7 +10,7 @@ import pytest
 from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.store import Store
 from loraloom.server.gate.gate import Gate
-from tests.server.conftest import BASE, SERVED, Publish
+from tests.server.conftest import BASE, SERVED, SMALL_BASE, Publish
 from tests.server.replies import told
 from tests.server.routes.conftest import Serve
 
@@ -101,3 +101,26 @@ async def test_openais_client_understands_it(serve: Serve, gate: Gate, publish: 
         await client.models.retrieve("org/sqk")
     assert refusal.value.code == "model_not_found"
     assert refusal.value.param == "model"
+
+
+async def test_a_proxy_tuned_server_tells_how_each_adapter_acts(
+    serve: Serve, pair_gate: Gate, publish: Publish, publish_small: Publish
+) -> None:
+    publish("direct")
+    publish_small("steering")
+    publish("strange", base=None, width=6)
+    client = serve(pair_gate)
+    base, *cards = (await client.get("/v1/models")).json()["data"]
+    assert (base["id"], base["applied"], base["alpha"]) == (BASE, None, None)
+    told_of = [[card[key] for key in ("id", "root", "parent", "applied", "alpha")] for card in cards]
+    assert told_of == [
+        ["direct", "direct@1", BASE, "directly", None],
+        ["steering", "steering@1~1", SMALL_BASE, "proxy", 1.0],
+    ]
+    assert (await client.get("/v1/models/steering@1")).json()["root"] == "steering@1~1"
+
+
+async def test_another_server_does_not(client: httpx.AsyncClient, publish: Publish) -> None:
+    publish("sql")
+    card = (await client.get("/v1/models/sql")).json()
+    assert (card["applied"], card["alpha"]) == (None, None)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from loraloom.adapters.store import Store
 from tests.adapters.small_adapters import MODULE, small_adapter
-from tests.server.conftest import SERVED, Publish
+from tests.server.conftest import BASE, SERVED, Publish
 from tests.server.replies import error_of, told
 from tests.server.routes.conftest import Serve, unchanged
 
@@ -79,6 +79,17 @@ async def test_an_archive(
     assert reply.status_code == 201
     assert (await upload(client, parts(files))).json()["digest"] == reply.json()["digest"]
     assert store.verify() == []
+
+
+async def test_the_base_may_be_said(client: httpx.AsyncClient, store: Store, files: Files) -> None:
+    assert (await upload(client, parts(files), base=BASE)).json()["base_name"] == BASE
+    with unchanged(store):
+        reply = await upload(client, parts(files), base="other")
+    assert told(reply) == (400, "invalid_body")
+    assert (error_of(reply)["param"], error_of(reply)["message"]) == (
+        "base",
+        "this server serves adapters of 'tiny', and not of 'other'",
+    )
 
 
 async def test_a_model_card_may_come_too(client: httpx.AsyncClient, files: Files) -> None:
@@ -268,7 +279,6 @@ async def test_too_many_files(client: httpx.AsyncClient, store: Store, files: Fi
     [
         ({}, "name"),
         ({"name": "sql", "more": "1"}, "more"),
-        ({"name": "sql", "base": "other"}, "base"),
         ({"name": "sql", "allow_noop": "perhaps"}, "allow_noop"),
         ({"name": "sql", CONFIG_FILE: "{}"}, CONFIG_FILE),
     ],

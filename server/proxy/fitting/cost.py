@@ -10,7 +10,7 @@ context, which grows as the KV cache does.
 
 from dataclasses import dataclass
 
-from loraloom.server.proxy.architecture import Architecture
+from loraloom.server.proxy.fitting.architecture import Architecture
 
 _BYTES = 2  # of a weight that is not quantized, as engines hold it
 

@@ -13,8 +13,8 @@ from loraloom.adapters.errors import InvalidBase
 from loraloom.adapters.safetensors_header import BadHeader, read_header
 from loraloom.adapters.tokenizer import TOKENIZER_FILES
 from loraloom.server.footprint import weight_files
-from loraloom.server.proxy.architecture import Architecture, read_architecture
-from loraloom.server.proxy.tokens import TOKEN_FILES, Tokens, read_tokens
+from loraloom.server.proxy.fitting.architecture import Architecture, read_architecture
+from loraloom.server.proxy.fitting.tokens import TOKEN_FILES, Tokens, read_tokens
 
 Headers = Mapping[str, tuple[str, Sequence[int]]]
 """The type and shape of each tensor, by its name."""

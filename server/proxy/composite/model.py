@@ -17,11 +17,11 @@ from vllm.model_executor.models.interfaces import SupportsLoRA
 from vllm.sequence import IntermediateTensors
 
 from loraloom.server.proxy import strength
-from loraloom.server.proxy.building import build_large, build_small, unwrap_embedding
-from loraloom.server.proxy.combine import combine
-from loraloom.server.proxy.couple import Couple
+from loraloom.server.proxy.composite.building import build_large, build_small, unwrap_embedding
+from loraloom.server.proxy.composite.combine import combine
+from loraloom.server.proxy.composite.couple import Couple
+from loraloom.server.proxy.composite.twins import Twins, join_attention
 from loraloom.server.proxy.pair import FIELD, Pair
-from loraloom.server.proxy.twins import Twins, join_attention
 
 LARGE, EXPERT, ANTIEXPERT = "large", "expert", "antiexpert"
 """The names of the three, with which the paths of their modules begin."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.server.errors import ProxyMismatch
-from loraloom.server.proxy.architecture import unsuited
-from loraloom.server.proxy.checkpoint import Checkpoint, read_checkpoint
-from loraloom.server.proxy.tokens import mismatch, special_differences
+from loraloom.server.proxy.fitting.architecture import unsuited
+from loraloom.server.proxy.fitting.checkpoint import Checkpoint, read_checkpoint
+from loraloom.server.proxy.fitting.tokens import mismatch, special_differences
 
 _SHOWN = 3
 
