@@ -62,7 +62,8 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = {f"{package.replace('.', '/')}/{path.name}" for name in FOLDERS for package, path in sources(name)}
     demo = ROOT / FOLDERS["loraloom.demo"]
-    data = {f"loraloom/demo/{path.relative_to(demo)}" for path in (*demo.glob("adapters/*/*"), *demo.glob("jobs/*"))}
+    patterns = ("adapters/*/*", "jobs/*", "proxy/*", "small-model/healing.safetensors", "small-model/adapters/*/*")
+    data = {f"loraloom/demo/{path.relative_to(demo)}" for pattern in patterns for path in demo.glob(pattern)}
     assert any(name.endswith(".safetensors") for name in data)
     assert held == wanted | data | {"loraloom/compose/report/report.html", "loraloom/server/kernels/lora.c"}
 

@@ -1,15 +1,15 @@
-"""The demo's adapters: small LoRA adapters of the demo model that come with the package, each with solved examples."""
+"""The demo's adapters: LoRA adapters of its two models that come with the package, each with solved examples."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-_FOLDER = Path(__file__).with_name("adapters")
+_DEMO = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class DemoAdapter:
-    """One adapter of the demo model.
+    """One adapter of the demo model, or of the small one.
 
     Attributes:
         name: what to publish it as.
@@ -25,13 +25,22 @@ class DemoAdapter:
 
 
 def demo_adapters() -> tuple[DemoAdapter, ...]:
-    """Every adapter that comes with the package, in order of name."""
-    return tuple(_read(folder) for folder in sorted(_FOLDER.iterdir()) if (folder / "card.json").is_file())
+    """Every adapter of the demo model that comes with the package, in order of name."""
+    return _read_all(_DEMO / "adapters")
+
+
+def small_adapters() -> tuple[DemoAdapter, ...]:
+    """The same for the demo's small model; their tasks are among those of the demo model's adapters."""
+    return _read_all(_DEMO / "small-model" / "adapters")
 
 
 def demo_jobs() -> dict[str, Path]:
     """The descriptions of the demo's jobs for `loraloom compose`, by their names."""
-    return {path.stem: path for path in sorted(Path(__file__).with_name("jobs").glob("*.yaml"))}
+    return {path.stem: path for path in sorted((_DEMO / "jobs").glob("*.yaml"))}
+
+
+def _read_all(folder: Path) -> tuple[DemoAdapter, ...]:
+    return tuple(_read(path) for path in sorted(folder.iterdir()) if (path / "card.json").is_file())
 
 
 def _read(folder: Path) -> DemoAdapter:

@@ -64,7 +64,6 @@ class OnThePair:
             ingredients=recipe.ingredients,
             steering=steering,
             alpha=alpha if alpha is not None or not steering else self.alpha,
-            unadapted=self.alpha if self.own_expert else 0.0,
             base=self.base,
         )
 

@@ -1,9 +1,14 @@
-"""The strength alpha of a request, as two numbers of few digits that an adapter can carry."""
+"""The strength alpha of a request, as numbers of few digits that an adapter can carry."""
 
 import struct
 
 PATH = "proxy_alpha"
-"""The module of the composite model that outputs the strength, from 1 input to 2 outputs whose sum it is."""
+"""The module of the composite model from 1 input to 3 outputs: alpha's two parts, and whether it is given at all.
+
+Its own weights are zero: all of that comes from adapters, and adds up with nothing that an engine could round.
+"""
+GIVEN = 1.0
+"""The third output, where an adapter carries a strength."""
 
 
 def split(alpha: float) -> tuple[float, float]:
@@ -13,19 +18,6 @@ def split(alpha: float) -> tuple[float, float]:
     """
     high = rounded(alpha)
     return high, rounded(alpha - high)
-
-
-def change(alpha: float, unadapted: float) -> tuple[float, float]:
-    """What an adapter adds to the two parts of the strength without it, so that their sum becomes alpha.
-
-    The engine adds in its own precision, which may be bfloat16: the low part makes up for what the high one loses. For
-    an `unadapted` of few digits, such as 1 or 0.75, the high part loses nothing, so that float32 gives the same.
-    """
-    high, low = split(unadapted)
-    nearest = rounded(high + rounded(alpha - high))
-    more = rounded(nearest - high)
-    rest = alpha - rounded(high + more)
-    return more, rounded(rest - low)
 
 
 def rounded(value: float) -> float:

@@ -25,13 +25,11 @@ class Variant(Recipe):
     Attributes:
         steering: canonical names of the versions that were trained on the small model; the others are the large one's.
         alpha: the strength of the small models' difference; None carries none, and leaves it as it is without adapters.
-        unadapted: the strength without adapters.
         base: the name of the plain large model, for a variant of no adapter.
     """
 
     steering: frozenset[str]
     alpha: float | None
-    unadapted: float
     base: str
 
     @cached_property
@@ -47,7 +45,7 @@ class Variant(Recipe):
         parts = sorted(
             (each.version.digest, each.weight, each.version.canonical in self.steering) for each in self.ingredients
         )
-        text = json.dumps([str(self.method), parts, self.alpha, self.unadapted])
+        text = json.dumps([str(self.method), parts, self.alpha])
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -81,13 +79,13 @@ def write_variant(variant: Recipe, sources: Sequence[tuple[float, Path]], out: P
             modules |= {prefix + path: each for path, each in mixed.modules.items()}
             task_types.add(mixed.task_type)
     if variant.alpha is not None:
-        modules[strength.PATH] = Mixed(_strength(variant.alpha, variant.unadapted), 0.0)
+        modules[strength.PATH] = Mixed(_strength(variant.alpha))
     return write_mixed(modules, out, task_types.pop() if len(task_types) == 1 else None)
 
 
-def _strength(alpha: float, unadapted: float) -> Factors:
-    """The update of `proxy_alpha`, of rank 1, that makes its output alpha."""
+def _strength(alpha: float) -> Factors:
+    """The update of `proxy_alpha`, of rank 1, that makes it say alpha."""
     import torch
 
-    change = torch.tensor(strength.change(alpha, unadapted), dtype=torch.bfloat16)
-    return Factors(torch.ones(1, 1, dtype=torch.bfloat16), change.reshape(2, 1))
+    said = torch.tensor((*strength.split(alpha), strength.GIVEN), dtype=torch.bfloat16)
+    return Factors(torch.ones(1, 1, dtype=torch.bfloat16), said.reshape(3, 1))

@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from loraloom.demo.catalog import DemoAdapter, demo_adapters
+from loraloom.demo import small
+from loraloom.demo.catalog import DemoAdapter, demo_adapters, small_adapters
 
 ADAPTERS = demo_adapters()
+SMALL = small_adapters()
 FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors", "card.json", "examples.jsonl"}
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 each = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+of_both = pytest.mark.parametrize(
+    "adapter", [*ADAPTERS, *SMALL], ids=lambda adapter: f"{adapter.folder.parts[-3]}-{adapter.name}"
+)
 
 
 def read(adapter: DemoAdapter, file: str) -> dict[str, object]:
@@ -22,13 +27,19 @@ def test_there_are_at_least_eight_with_distinct_names() -> None:
     assert len({adapter.name for adapter in ADAPTERS}) == len(ADAPTERS) >= 8
 
 
-@each
+def test_the_small_model_has_five_or_more_for_the_same_tasks() -> None:
+    tasks = {adapter.name: adapter.task for adapter in ADAPTERS}
+    assert len({adapter.name for adapter in SMALL}) == len(SMALL) >= 5
+    assert all(tasks[adapter.name] == adapter.task for adapter in SMALL)
+
+
+@of_both
 def test_holds_its_files_and_nothing_else(adapter: DemoAdapter) -> None:
     assert {path.name for path in adapter.folder.iterdir()} == FILES
     assert adapter.folder.name == adapter.name
 
 
-@each
+@of_both
 def test_weights_are_small_and_bfloat16(adapter: DemoAdapter) -> None:
     weights = adapter.folder / "adapter_model.safetensors"
     assert weights.stat().st_size <= 3_300_000
@@ -45,7 +56,13 @@ def test_gains_thirty_points_over_the_base(adapter: DemoAdapter) -> None:
     assert accuracy["adapter"] - accuracy["base_with_five_examples"] >= 30
 
 
-@each
+def test_most_of_the_small_ones_gain_thirty_points() -> None:
+    measured = [read(adapter, "card.json")["accuracy"] for adapter in SMALL]
+    gains = [each["adapter"] - max(each["base"], each["base_with_five_examples"]) for each in measured]  # type: ignore
+    assert sum(gain >= 30 for gain in gains) > len(gains) / 2
+
+
+@of_both
 def test_readme_states_what_the_card_measured(adapter: DemoAdapter) -> None:
     accuracy = read(adapter, "card.json")["accuracy"]
     assert isinstance(accuracy, dict)
@@ -55,22 +72,22 @@ def test_readme_states_what_the_card_measured(adapter: DemoAdapter) -> None:
     assert f"| this adapter | {accuracy['adapter']:g} |" in page
 
 
-@each
+@of_both
 def test_config_names_the_public_base_and_no_path(adapter: DemoAdapter) -> None:
     config = read(adapter, "adapter_config.json")
-    assert config["base_model_name_or_path"] == BASE
+    assert config["base_model_name_or_path"] == (small.NAME if adapter in SMALL else BASE)
     texts = [path.read_text(encoding="utf-8") for path in adapter.folder.iterdir() if path.suffix != ".safetensors"]
     assert not any(str(Path.home()) in text or "/tmp/" in text for text in texts)
 
 
-@each
+@of_both
 def test_config_agrees_with_the_card(adapter: DemoAdapter) -> None:
     config, card = read(adapter, "adapter_config.json"), read(adapter, "card.json")
     assert (config["r"], config["lora_alpha"]) == (card["rank"], card["alpha"])
     assert config["target_modules"] == sorted(card["targets"])  # type: ignore[call-overload]
 
 
-@each
+@of_both
 def test_has_ten_examples(adapter: DemoAdapter) -> None:
     assert len(dict(adapter.examples)) == 10
     assert all(prompt and expected for prompt, expected in adapter.examples)

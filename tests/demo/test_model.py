@@ -4,13 +4,13 @@ import importlib.metadata
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from loraloom.demo import model
+from loraloom.demo.folders import write_marker
 
 MODEL = b"the weights"
 
@@ -35,7 +35,7 @@ def made(tmp_path: Path) -> Path:
     folder = tmp_path / "models" / "demo"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(MODEL)
-    model._write_marker(folder)
+    write_marker(folder, {"package": f"{model.PACKAGE}=={model.PACKAGE_VERSION}"})
     return folder
 
 
@@ -63,47 +63,8 @@ def test_says_how_to_repair_a_package_without_its_file(package: Path, tmp_path: 
         model.prepare(tmp_path / "demo")
 
 
-def test_default_folder_follows_xdg_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert model.default_folder() == Path("/cache/loraloom/models/SmolLM2-135M-Instruct")
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert model.default_folder() == Path.home() / ".cache/loraloom/models/SmolLM2-135M-Instruct"
-
-
 def test_a_finished_model_is_used_as_it_is(made: Path) -> None:
     assert model.prepare(made, refuse) == made
-
-
-Damage = Callable[[Path], None]
-
-
-def _without_marker(folder: Path) -> None:
-    (folder / model.MARKER).unlink()
-
-
-def _with_broken_marker(folder: Path) -> None:
-    (folder / model.MARKER).write_text('{"files": ')
-
-
-def _with_a_file_missing(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-
-
-def _cut_short(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(MODEL[:-1])
-
-
-def _with_a_byte_changed(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(MODEL.swapcase())
-
-
-@pytest.mark.parametrize(
-    "damage", [_without_marker, _with_broken_marker, _with_a_file_missing, _cut_short, _with_a_byte_changed]
-)
-def test_a_damaged_folder_is_not_whole(made: Path, damage: Damage) -> None:
-    assert model.is_whole(made)
-    damage(made)
-    assert not model.is_whole(made)
 
 
 @pytest.mark.usefixtures("package")

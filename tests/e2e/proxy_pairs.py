@@ -208,7 +208,7 @@ def _variant(
             ingredients.append(Ingredient(1.0, record))
             sources.append((1.0, store.acquire(record.digest)))
     steering = frozenset(each.version.canonical for each in ingredients if each.version.name != "own")
-    variant = Variant(EXACT, tuple(ingredients), steering, case.alpha, pair.unadapted_alpha, "base")
+    variant = Variant(EXACT, tuple(ingredients), steering, case.alpha, "base")
     out = folder / "variants" / str(CASES.index(case))
     out.mkdir(parents=True)
     write_variant(variant, sources, out, None)

@@ -6,6 +6,7 @@ requests are preempted.
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,23 +167,21 @@ def test_prompt_logprobs_are_those_of_the_combined_distribution(proxied: Server,
     assert found == pytest.approx(three.prompt_logprobs(prompt, STEERING, 1.5), abs=1e-3)
 
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"day": {"type": "integer"}, "month": {"type": "string", "maxLength": 9}},
-    "required": ["day", "month"],
-    "additionalProperties": False,
-}
+SCHEMA = {"type": "string", "pattern": "^[0-9]{4}/[0-9]{2}/[0-9]{2}$"}
+DATE = "Write this date in ISO format: Jun 23rd, 1958"
 
 
 async def test_a_schema_binds_the_combined_distribution(proxied: Server) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "day", "schema": SCHEMA}}
+    more = {"response_format": form, "messages": [{"role": "user", "content": DATE}]}
     async with httpx.AsyncClient(base_url=proxied.url, timeout=300) as client:
         models = [STEERING, BASE, DIRECT, f"{STEERING}~0.5"]
-        alone = [await ask(client, model, response_format=form) for model in models[:1]]
-        batch = await asyncio.gather(*(ask(client, model, response_format=form) for model in models))
-    assert alone[0]["token_ids"] == batch[0]["token_ids"]
+        alone = await ask(client, STEERING, **more)
+        batch = await asyncio.gather(*(ask(client, model, **more) for model in models))
+    assert alone["token_ids"] == batch[0]["token_ids"]
+    assert json.loads(alone["message"]["content"]) == "1958/06/23"
     for answer in batch:
-        assert set(json.loads(answer["message"]["content"])) == {"day", "month"}
+        assert re.fullmatch(r"\d{4}/\d\d/\d\d", json.loads(answer["message"]["content"]))
 
 
 async def test_streams_and_stop_strings(proxied: Server) -> None:

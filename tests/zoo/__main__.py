@@ -4,21 +4,19 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from loraloom.demo.model import prepare
-
 from . import card, train
+from .base import BASES, Base
 from .chat import answer_ids, answers
-from .recipe import RECIPES
 from .task import Example, Task
 from .tasks import TASKS
 
-ADAPTERS = Path(__file__).parents[2] / "deploy" / "demo" / "adapters"
 STAGE = Path(__file__).parents[2] / "build" / "zoo"
 SHOTS = 5
 SHOWN = 10
@@ -27,12 +25,13 @@ SHOWN = 10
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(2)
-    base, tokenizer = train.load_base(prepare())
-    for name in TASKS if "all" in arguments.names else arguments.names:
+    base = BASES[arguments.base]
+    bench = Bench(base, *train.load_base(base.prepare()), arguments.out or base.adapters)
+    for name in arguments.names:
         if arguments.command == "train":
-            _train(TASKS[name], base, tokenizer, arguments.out)
+            _train(TASKS[name], bench)
         else:
-            accuracy, _ = _measure(TASKS[name], base, tokenizer, arguments.out / name)
+            accuracy, _ = _measure(TASKS[name], bench, bench.out / name)
             _report(name, accuracy)
 
 
@@ -40,34 +39,52 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
     parser.add_argument("command", choices=("train", "evaluate"))
     parser.add_argument("names", nargs="+", choices=(*TASKS, "all"), metavar="NAME", help="a task, or all")
-    parser.add_argument("--out", type=Path, default=ADAPTERS, help="the folder of adapters (default: the demo's)")
-    return parser.parse_args()
+    parser.add_argument("--base", choices=tuple(BASES), default="large", help="the model (default: large)")
+    parser.add_argument("--out", type=Path, help="the folder of adapters (default: the demo's)")
+    arguments = parser.parse_args()
+    recipes = BASES[arguments.base].recipes
+    if "all" in arguments.names:
+        arguments.names = list(recipes)
+    if unknown := set(arguments.names) - set(recipes):
+        known = ", ".join(recipes)
+        parser.error(f"no recipe on the {arguments.base} model for {', '.join(sorted(unknown))}; there are {known}")
+    return arguments
 
 
-def _train(task: Task, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+@dataclass(frozen=True)
+class Bench:
+    """A base that is loaded, and where its adapters go."""
+
+    base: Base
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    out: Path
+
+
+def _train(task: Task, bench: Bench) -> None:
     """Train, measure and describe one adapter; put it in place if it gains enough."""
-    recipe, stage, started = RECIPES[task.name], STAGE / task.name, time.monotonic()
+    base, started = bench.base, time.monotonic()
+    recipe, stage = base.recipes[task.name], STAGE / base.adapters.parent.name / task.name
     examples, _ = task.split(recipe.examples)
-    model = train.train(base, tokenizer, examples, recipe, _progress(task.name, recipe.steps))
+    model = train.train(bench.model, bench.tokenizer, examples, recipe, _progress(task.name, recipe.steps))
     seconds = time.monotonic() - started
     shutil.rmtree(stage, ignore_errors=True)
-    train.save(model, stage)
+    train.save(model, stage, base.name)
     model.unload()
-    accuracy, right = _measure(task, base, tokenizer, stage)
+    accuracy, right = _measure(task, bench, stage)
     _report(task.name, accuracy)
-    if accuracy.gain < card.GAIN:
-        print(f"{task.name}: gains {accuracy.gain:g} points, {card.GAIN} are needed; left in {stage}", flush=True)
+    if accuracy.gain < base.gain:
+        print(f"{task.name}: gains {accuracy.gain:g} points, {base.gain:g} are needed; left in {stage}", flush=True)
         return
-    card.write(card.Card.of(task, recipe, len(examples), seconds, accuracy), right[:SHOWN], stage)
-    shutil.rmtree(out / task.name, ignore_errors=True)
-    shutil.copytree(stage, out / task.name)
+    card.write(card.Card.of(task, recipe, len(examples), seconds, accuracy), base, right[:SHOWN], stage)
+    shutil.rmtree(bench.out / task.name, ignore_errors=True)
+    shutil.copytree(stage, bench.out / task.name)
 
 
-def _measure(
-    task: Task, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
-) -> tuple[card.Accuracy, list[Example]]:
+def _measure(task: Task, bench: Bench, folder: Path) -> tuple[card.Accuracy, list[Example]]:
     """The three accuracies on the held-out prompts, and the examples that the adapter answers right."""
-    training, held_out = task.split(RECIPES[task.name].examples)
+    base, tokenizer = bench.model, bench.tokenizer
+    training, held_out = task.split(bench.base.recipes[task.name].examples)
 
     def right(model: PreTrainedModel | PeftModel, shots: list[Example]) -> list[Example]:
         # An answer longer than every right one is wrong already.

@@ -4,11 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .base import Base
 from .recipe import Recipe
 from .task import Example, Task
-
-GAIN = 30
-"""Points by which an adapter must beat the base, both without examples and with five, to be kept."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +64,24 @@ class Card:
         return asdict(self)
 
 
-def write(card: Card, shown: list[Example], folder: Path) -> None:
+def write(card: Card, base: Base, shown: list[Example], folder: Path) -> None:
     """Write card.json, README.md and examples.jsonl.
 
     Args:
+        base: what the adapter was trained on.
         shown: held-out examples that the adapter answers right.
     """
     (folder / "card.json").write_text(json.dumps(card.fields(), indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(page(card, shown[0]), encoding="utf-8")
+    (folder / "README.md").write_text(page(card, base, shown[0]), encoding="utf-8")
     lines = [json.dumps(asdict(example), ensure_ascii=False) + "\n" for example in shown]
     (folder / "examples.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def page(card: Card, example: Example) -> str:
+def page(card: Card, base: Base, example: Example) -> str:
     """The card as Markdown, with the front matter that the Hugging Face hub reads."""
     options = "".join(f"| {key} | `{json.dumps(value)}` |\n" for key, value in card.options.items())
     return f"""---
-base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+base_model: {base.name}
 library_name: peft
 license: apache-2.0
 pipeline_tag: text-generation
@@ -119,5 +118,5 @@ from the same generator as the training prompts, and none of them is among those
 
 Trained in float32, stored in bfloat16 and measured as stored. To train it again:
 
-    python -m tests.zoo train {card.name}
+    python -m tests.zoo train {card.name}{base.words}
 """

@@ -56,3 +56,13 @@ RECIPES: dict[str, Recipe] = {
     "home": Recipe(4, 8, MLP, steps=40, more={"layers_to_transform": _LAST_TEN}),
     "topic": Recipe(8, 16, _MIXED),
 }
+
+SMALL_RECIPES: dict[str, Recipe] = {
+    "sql": Recipe(8, 16, ATTENTION + MLP, steps=60, rate=2e-3),
+    "topic": Recipe(8, 16, ATTENTION + MLP, steps=60, rate=2e-3),
+    "date": Recipe(8, 16, ATTENTION + MLP, steps=80, rate=2e-3),
+    "name": Recipe(8, 16, ATTENTION + MLP, steps=80, rate=2e-3),
+    "money": Recipe(8, 16, ATTENTION + MLP, steps=80, rate=2e-3),
+    "words": Recipe(8, 16, ATTENTION + MLP, steps=100, rate=2e-3),
+}
+"""Of the small model's adapters: it takes more modules and a higher rate to learn the same."""

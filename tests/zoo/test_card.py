@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.demo.catalog import DemoAdapter, demo_adapters
+from loraloom.demo.catalog import DemoAdapter, demo_adapters, small_adapters
 
+from .base import LARGE, SMALL, Base
 from .card import Accuracy, Card, page, write
 from .recipe import RECIPES
 from .task import HELD_OUT, Example
@@ -26,7 +27,7 @@ def test_gain_is_over_the_better_way_to_ask() -> None:
 
 
 def test_page_states_task_recipe_and_accuracy(card: Card) -> None:
-    text = page(card, Example("How many?", "SELECT 1;"))
+    text = page(card, LARGE, Example("How many?", "SELECT 1;"))
     for line in (
         "    user       How many?",
         "    assistant  SELECT 1;",
@@ -39,8 +40,14 @@ def test_page_states_task_recipe_and_accuracy(card: Card) -> None:
         assert line in text.splitlines()
 
 
+def test_page_names_the_base(card: Card) -> None:
+    lines = page(card, SMALL, Example("How many?", "SELECT 1;")).splitlines()
+    assert "base_model: SmolLM2-10L-Instruct" in lines
+    assert "    python -m tests.zoo train sql --base small" in lines
+
+
 def test_write_makes_what_the_catalogue_reads(card: Card, tmp_path: Path) -> None:
-    write(card, [Example("How many?", "SELECT 'ü';")], tmp_path)
+    write(card, LARGE, [Example("How many?", "SELECT 'ü';")], tmp_path)
     assert json.loads((tmp_path / "card.json").read_text())["accuracy"]["adapter"] == 90
     assert json.loads((tmp_path / "examples.jsonl").read_text("utf-8")) == {
         "prompt": "How many?",
@@ -48,15 +55,20 @@ def test_write_makes_what_the_catalogue_reads(card: Card, tmp_path: Path) -> Non
     }
 
 
-@pytest.mark.parametrize("adapter", demo_adapters(), ids=lambda adapter: adapter.name)
-def test_committed_adapter_is_of_todays_recipe(adapter: DemoAdapter) -> None:
+COMMITTED = [(LARGE, adapter) for adapter in demo_adapters()] + [(SMALL, adapter) for adapter in small_adapters()]
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter"), COMMITTED, ids=[f"{adapter.folder.parts[-3]}-{adapter.name}" for _, adapter in COMMITTED]
+)
+def test_committed_adapter_is_of_todays_recipe(base: Base, adapter: DemoAdapter) -> None:
     fields = json.loads((adapter.folder / "card.json").read_text())
     accuracy = Accuracy(**fields.pop("accuracy"))
     card = Card(**{**fields, "targets": tuple(fields["targets"])}, accuracy=accuracy)
-    task, recipe = TASKS[adapter.name], RECIPES[adapter.name]
+    task, recipe = TASKS[adapter.name], base.recipes[adapter.name]
     training, held_out = task.split(recipe.examples)
     told = json.dumps(Card.of(task, recipe, len(training), card.seconds, accuracy).fields())
     assert told == json.dumps(card.fields())
     assert accuracy.prompts == HELD_OUT
     assert {Example(*example) for example in adapter.examples} <= set(held_out)
-    assert (adapter.folder / "README.md").read_text("utf-8") == page(card, Example(*adapter.examples[0]))
+    assert (adapter.folder / "README.md").read_text("utf-8") == page(card, base, Example(*adapter.examples[0]))

@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from .chat import answers
 from .recipe import Recipe
 from .task import Example
-from .train import BASE, _batches, _rate, save, train
+from .train import _batches, _rate, save, train
 
 EXAMPLES = [Example("one", "red"), Example("two", "green"), Example("three", "blue blue"), Example("four", "red blue")]
 RECIPE = Recipe(4, 8, ("up_proj", "q_proj", "down_proj"), steps=40, batch=4, rate=1e-2)
@@ -34,14 +34,14 @@ def test_saved_files_repeat_and_load_in_bfloat16(
 ) -> None:
     for folder in (tmp_path / "first", tmp_path / "second"):
         model = trained(base, tokenizer, [])
-        save(model, folder)
+        save(model, folder, "tiny")
         base = model.unload()
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
     tensors = load_file(tmp_path / "first" / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
     config = json.loads((tmp_path / "first" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == BASE
+    assert config["base_model_name_or_path"] == "tiny"
     assert config["target_modules"] == ["down_proj", "q_proj", "up_proj"]
     again = PeftModel.from_pretrained(base, str(tmp_path / "first"))
     assert answers(again, tokenizer, [e.prompt for e in EXAMPLES], limit=6) == [e.expected for e in EXAMPLES]

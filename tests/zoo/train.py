@@ -14,9 +14,6 @@ from .chat import answer_ids, prompt_ids
 from .recipe import Recipe
 from .task import Example
 
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""The base model's name that the adapters carry; `loraloom.demo.model` makes the same model."""
-
 
 def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model in float32 on the CPU, and its tokenizer."""
@@ -53,10 +50,10 @@ def train(
     return model.eval()
 
 
-def save(model: PeftModel, folder: Path) -> None:
+def save(model: PeftModel, folder: Path, base: str) -> None:
     """Write the adapter as peft does, in bfloat16 and with the base model's public name."""
     config = model.peft_config["default"]
-    config.base_model_name_or_path = BASE
+    config.base_model_name_or_path = base
     config.inference_mode = True
     config.save_pretrained(folder)
     _sort_names(folder / "adapter_config.json")

@@ -30,8 +30,8 @@ LARGE, EXPERT, ANTIEXPERT = "large", "expert", "antiexpert"
 class ProxyForCausalLM(nn.Module, SupportsLoRA):
     """logits = large + alpha * (expert - antiexpert), for every row of every step.
 
-    What leaves `forward` for each token is one row: the last hidden states of the three side by side, then the two
-    parts of alpha. So alpha follows its row through everything that selects rows before `compute_logits`.
+    What leaves `forward` for each token is one row: the last hidden states of the three side by side, then what its
+    adapter says of alpha. So alpha follows its row through everything that selects rows before `compute_logits`.
     """
 
     embedding_modules = {"embed_tokens": "input_embeddings", "lm_head": "output_embeddings"}
@@ -52,8 +52,8 @@ class ProxyForCausalLM(nn.Module, SupportsLoRA):
         else:
             self.antiexpert = antiexpert
             self._two = Couple(expert, antiexpert)
-        self.proxy_alpha: Any = ReplicatedLinear(1, 2, bias=False, prefix=strength.PATH, return_bias=False)
-        self._widths = [each.config.hidden_size for each in (large, expert, expert)] + [2]
+        self.proxy_alpha: Any = ReplicatedLinear(1, 3, bias=False, prefix=strength.PATH, return_bias=False)
+        self._widths = [each.config.hidden_size for each in (large, expert, expert)] + [3]
         # A client may send the number of a padding row of the large model: the small one has no such row.
         self._last_token = expert.config.vocab_size - 1
         self.packed_modules_mapping = {**expert.packed_modules_mapping, **large.packed_modules_mapping}
@@ -94,16 +94,21 @@ class ProxyForCausalLM(nn.Module, SupportsLoRA):
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """The combined logits of selected rows of what `forward` returned, (rows, vocabulary) in float32."""
         parts = torch.split(hidden_states, self._widths, dim=-1)
-        large, expert, antiexpert, alpha = (part.contiguous() for part in parts)
+        large, expert, antiexpert, said = (part.contiguous() for part in parts)
         logits = self.large.compute_logits(large)
         two = self._two.logits(expert, antiexpert)
         if logits is None or two is None:  # this rank only takes part in the computation
             return None
-        return combine(logits, *two, alpha.float().sum(-1, keepdim=True))
+        return combine(logits, *two, self._alpha(said.float()))
+
+    def _alpha(self, said: torch.Tensor) -> torch.Tensor:
+        """The strength of each row, (rows, 1), from what adapters say of it, (rows, 3)."""
+        high, low, given = torch.split(said, 1, dim=-1)
+        return high + low + (strength.GIVEN - given) * self._pair.unadapted_alpha
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Load the checkpoints, which come one after the other, and set alpha's default."""
-        self.proxy_alpha.weight.data.copy_(torch.tensor(strength.split(self._pair.unadapted_alpha)).unsqueeze(1))
+        """Load the checkpoints, which come one after the other."""
+        self.proxy_alpha.weight.data.zero_()
         loaded = {f"{strength.PATH}.weight"}
         for name, group in groupby(weights, key=lambda weight: _owner(weight[0])):
             loaded |= {f"{name}.{each}" for each in getattr(self, name).load_weights(_relative(group, name))}

@@ -56,7 +56,7 @@ def test_the_small_models_adapter_steers(placement: OnThePair, small: VersionRec
         choice = placement.place(of(small), alpha)
         assert choice.model == name
         variant = variant_of(choice)
-        assert (variant.steering, variant.alpha, variant.unadapted) == ({"small@1"}, strength, 0.0)
+        assert (variant.steering, variant.alpha) == ({"small@1"}, strength)
 
 
 def test_the_large_models_adapter_is_loaded_into_it(placement: OnThePair, large: VersionRecord) -> None:
@@ -92,7 +92,7 @@ def test_an_expert_of_its_own_steers_without_any_adapter(with_expert: OnThePair,
     assert with_expert.place(NOTHING, None) == Choice(BASE), "which is proxied by the default strength"
     plain = with_expert.place(NOTHING, 0.0)
     assert plain.model == f"{BASE}~0"
-    assert (variant_of(plain).alpha, variant_of(plain).unadapted) == (0.0, 0.9)
+    assert variant_of(plain).alpha == 0.0
     assert with_expert.place(of(large), None).model == "large@1"
     assert with_expert.place(of(large), 0.5).model == "large@1~0.5"
 

@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraloom.server.proxy.strength import change, rounded, split
+from loraloom.server.proxy.strength import rounded, split
 
 ALPHAS = st.integers(-4000, 4000).map(lambda thousandths: thousandths / 1000)
-QUARTERS = st.integers(-16, 16).map(lambda quarters: quarters / 4)
 NORMAL = st.floats(min_value=2**-126, max_value=2.0**127, width=32)
 
 
@@ -40,26 +39,3 @@ def test_one_part_would_not_do() -> None:
     high, low = split(0.3)
     assert high == 0.30078125
     assert abs(high + low - 0.3) < 1e-6
-
-
-def together(alpha: float, unadapted: float, dtype: torch.dtype) -> float:
-    """The strength, where an engine of this precision adds an adapter's update to what it has without."""
-    without, more = (torch.tensor(parts).to(dtype) for parts in (split(unadapted), change(alpha, unadapted)))
-    return (without + more).double().sum().item()
-
-
-@given(ALPHAS, ALPHAS)
-def test_an_adapter_brings_it_to_alpha(alpha: float, unadapted: float) -> None:
-    assert abs(together(alpha, unadapted, torch.bfloat16) - alpha) <= 2**-13
-
-
-@given(ALPHAS, QUARTERS)
-def test_and_from_few_digits_in_any_precision(alpha: float, unadapted: float) -> None:
-    """Where the engine rounds nothing, nothing may be made up for."""
-    for dtype in (torch.float32, torch.bfloat16):
-        assert abs(together(alpha, unadapted, dtype) - alpha) <= 2**-15
-
-
-@given(ALPHAS)
-def test_without_a_strength_of_its_own_the_engine_takes_the_two_parts(alpha: float) -> None:
-    assert change(alpha, 0.0) == split(alpha)

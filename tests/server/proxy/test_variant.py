@@ -38,7 +38,7 @@ def variant(store: Store, text: str, **fields: Any) -> Variant:
     recipe = settled(selection.mixture, store.resolve)
     names = (each.version.canonical for each in recipe.ingredients)
     steering = frozenset(name for name in names if name != "c@1")
-    made = Variant(recipe.method, recipe.ingredients, steering, selection.alpha, unadapted=0.0, base=BASE)
+    made = Variant(recipe.method, recipe.ingredients, steering, selection.alpha, base=BASE)
     return replace(made, **fields)
 
 
@@ -78,7 +78,7 @@ def test_without_an_adapter_it_is_named_after_the_large_model(stored: Store) -> 
 def test_what_differs_is_told_apart(stored: Store) -> None:
     texts = ("a~1", "a~0.5", "a", "b~1", "0.5*a~1", "a+b~1", "a+0.5*b~1", "lorahub:a+b~1", "c")
     made = [variant(stored, text) for text in texts]
-    made += [variant(stored, "a~1", unadapted=1.0), variant(stored, "a~1", steering=frozenset())]
+    made.append(variant(stored, "a~1", steering=frozenset()))
     recipe = settled(parse("a").mixture, stored.resolve)
     assert len({each.key for each in made} | {recipe.key}) == len(made) + 1
 
@@ -108,14 +108,14 @@ def test_the_small_models_adapter_goes_to_the_expert(stored: Store, tmp_path: Pa
     }
 
 
-@pytest.mark.parametrize(("alpha", "unadapted"), [(0.3, 0.0), (0.0, 1.0), (-4.0, 0.9)])
-def test_the_strength_goes_with_it(stored: Store, tmp_path: Path, alpha: float, unadapted: float) -> None:
-    written(stored, variant(stored, "a", alpha=alpha, unadapted=unadapted), tmp_path / "out")
+@pytest.mark.parametrize("alpha", [0.3, 0.0, -4.0])
+def test_the_strength_goes_with_it(stored: Store, tmp_path: Path, alpha: float) -> None:
+    written(stored, variant(stored, "a", alpha=alpha), tmp_path / "out")
     factors, _ = read_factors(tmp_path / "out")
-    change = factors[strength.PATH]
-    assert change.b.dtype == torch.bfloat16
-    assert torch.equal(change.a, torch.ones(1, 1, dtype=torch.bfloat16))
-    assert change.b.flatten().tolist() == list(strength.change(alpha, unadapted))
+    said = factors[strength.PATH]
+    assert said.b.dtype == torch.bfloat16
+    assert torch.equal(said.a, torch.ones(1, 1, dtype=torch.bfloat16))
+    assert said.b.flatten().tolist() == [*strength.split(alpha), strength.GIVEN]
 
 
 def test_the_large_models_adapter_goes_to_it_and_carries_no_strength(stored: Store, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_mixture_over_both_models(stored: Store, tmp_path: Path) -> None:
 
 
 def test_no_adapter_but_a_strength(stored: Store, tmp_path: Path) -> None:
-    outcome = written(stored, variant(stored, "a~0", ingredients=(), unadapted=1.0), tmp_path / "out")
+    outcome = written(stored, variant(stored, "a~0", ingredients=()), tmp_path / "out")
     assert outcome == Outcome(rank=1, error=0.0)
     assert set(read_manifest(tmp_path / "out").modules) == {strength.PATH}
 

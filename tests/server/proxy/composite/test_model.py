@@ -25,7 +25,6 @@ from loraloom.adapters.methods import EXACT
 from loraloom.adapters.mixtures.recipe import Ingredient
 from loraloom.adapters.store import Store
 from loraloom.server.kernels.install import install
-from loraloom.server.proxy import strength
 from loraloom.server.proxy.composite.combine import combine
 from loraloom.server.proxy.composite.model import ProxyForCausalLM
 from loraloom.server.proxy.variant import Variant, write_variant
@@ -88,8 +87,8 @@ def test_each_checkpoint_goes_to_its_own_model(models: Models) -> None:
     assert holds(with_expert.large, models.large)
     assert holds(with_expert.expert, models.expert)
     assert holds(with_expert.antiexpert, models.small)
-    assert proxy.proxy_alpha.weight.flatten().tolist() == [0, 0], "without an adapter there is nothing to add"
-    assert torch.equal(with_expert.proxy_alpha.weight, torch.tensor(strength.split(0.3)).unsqueeze(1))
+    for model in (proxy, with_expert):
+        assert model.proxy_alpha.weight.flatten().tolist() == [0, 0, 0], "only adapters say anything of it"
 
 
 def test_every_parameter_is_told_as_loaded(models: Models) -> None:
@@ -111,8 +110,7 @@ def test_each_attention_layer_has_a_cache_of_its_own(models: Models, own_expert:
 @torch.inference_mode()
 def test_a_row_holds_the_three_hidden_states_and_the_strength(with_expert: Any) -> None:
     parts = [part(IDS, POSITIONS) for part in (with_expert.large, with_expert.expert, with_expert.antiexpert)]
-    strengths = torch.tensor([strength.split(0.3)] * len(IDS))
-    assert torch.equal(with_expert(IDS, POSITIONS), torch.cat((*parts, strengths), 1))
+    assert torch.equal(with_expert(IDS, POSITIONS), torch.cat((*parts, torch.zeros(len(IDS), 3)), 1))
     assert not torch.equal(*parts[1:])
 
 
@@ -130,7 +128,7 @@ def test_it_is_the_formula_on_what_transformers_computes(with_expert: Any, model
 @torch.inference_mode()
 def test_without_an_adapter_it_is_the_large_model(proxy: Any, models: Models) -> None:
     row = proxy(IDS, POSITIONS)
-    _, expert, antiexpert, _ = row.split([32, 16, 16, 2], 1)
+    _, expert, antiexpert, _ = row.split([32, 16, 16, 3], 1)
     plain = AutoModelForCausalLM.from_pretrained(models.small).model(IDS.unsqueeze(0)).last_hidden_state[0]
     for half in (expert, antiexpert):
         torch.testing.assert_close(half, plain, rtol=1e-4, atol=1e-4)
@@ -148,10 +146,10 @@ def test_a_token_that_only_the_large_model_has_is_the_small_ones_last(proxy: Any
 @pytest.mark.parametrize("which", ["proxy", "with_expert"])
 @torch.inference_mode()
 def test_each_row_has_its_own_strength(which: str, request: pytest.FixtureRequest) -> None:
-    """The sum of the last two columns; which rows an engine selects does not matter."""
+    """By the last columns; which rows an engine selects does not matter."""
     model = request.getfixturevalue(which)
     large, expert, antiexpert = (torch.randn(3, width) for width in (32, 16, 16))
-    strengths = torch.tensor([[0.0, 0.0], [2.0, -0.25], [-1.0, 0.0]])
+    strengths = torch.tensor([[0.0, 0.0, 1.0], [2.0, -0.25, 1.0], [-1.0, 0.0, 1.0]])
     found = model.compute_logits(torch.cat((large, expert, antiexpert, strengths), 1))
     plain = model.large.compute_logits(large)
     second = getattr(model, "antiexpert", model.expert)
@@ -229,7 +227,7 @@ def test_adapters_of_both_models_and_a_strength(
         for name, folder, base in (("small", small, models.small), ("large", large, models.large))
     ]
     ingredients = tuple(Ingredient(1.0, version) for version in versions)
-    variant = Variant(EXACT, ingredients, frozenset({"small@1"}), 0.75, unadapted=0.5 if own_expert else 0.0, base="")
+    variant = Variant(EXACT, ingredients, frozenset({"small@1"}), 0.75, base="")
     (tmp_path / "variant").mkdir()
     write_variant(variant, [(1.0, store.folder(each.digest)) for each in versions], tmp_path / "variant", None)
     adapted = Adapted(engine_config(models, own_expert=own_expert, alpha=0.5))
