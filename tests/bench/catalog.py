@@ -11,6 +11,7 @@ from tests.bench import (
     lora_rank,
     mixing,
     mixtures,
+    proxy_speed,
     soak,
     swap,
 )
@@ -24,6 +25,7 @@ BENCHMARKS.add(lora_rank.BENCHMARK)
 BENCHMARKS.add(adapters_scaling.BENCHMARK)
 BENCHMARKS.add(mixing.BENCHMARK)
 BENCHMARKS.add(mixtures.BENCHMARK)
+BENCHMARKS.add(proxy_speed.BENCHMARK)
 BENCHMARKS.add(compose_speed.BENCHMARK)
 BENCHMARKS.add(compose_grid.BENCHMARK)
 BENCHMARKS.add(compose_optimizers.BENCHMARK)

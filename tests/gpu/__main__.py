@@ -1,6 +1,6 @@
-"""`python -m tests.gpu [--out FOLDER] [NAME…]`: the mixed batch and both benchmarks on this machine's GPU, as JSON.
+"""`python -m tests.gpu [--out FOLDER] [NAME…]`: the mixed batches and the benchmarks on this machine's GPU, as JSON.
 
-Takes up to eight minutes. Exits with 1 when a goal is missed or something failed, with 2 where there is no GPU.
+Takes up to sixteen minutes. Exits with 1 when a goal is missed or something failed, with 2 where there is no GPU.
 """
 
 import argparse
@@ -16,18 +16,21 @@ from pathlib import Path
 from tests.bench.__main__ import FOLDER, measured
 from tests.bench.outcome import Outcome
 from tests.bench.registry import Benchmark
+from tests.gpu import mixed_batch, proxy_mixed, proxy_setups, setups
 from tests.gpu.device import missing
-from tests.gpu.mixed_batch import compared, outcome
-from tests.gpu.setups import DRY, GPU, Place
+from tests.gpu.proxy_setups import ProxyScale
+from tests.gpu.setups import Place
 
-SECONDS = 450.0
+SECONDS = 900.0
 """When the last round has to begin; ending the servers takes some more."""
 NAMES = {
     "mixed_batch": "one batch of adapters and the base, beside the same alone and transformers with peft",
     "lora_overhead": "what adapters cost beside none, against vLLM's own server and peft",
     "adapters_scaling": "throughput, first token and memory, by adapters registered",
+    "proxy_mixed": "proxy-tuning in one batch with everything else, beside three models of transformers with peft",
+    "proxy_speed": "proxy-tuning beside the large model alone, and beside the published way",
 }
-DUE = {"mixed_batch": 0.25, "lora_overhead": 0.65, "adapters_scaling": 1.0}
+DUE = {"mixed_batch": 0.125, "lora_overhead": 0.325, "adapters_scaling": 0.5, "proxy_mixed": 0.7, "proxy_speed": 1.0}
 """When each should be done, as a part of all seconds."""
 
 
@@ -36,13 +39,15 @@ class Measurement:
     """One run of the command.
 
     Attributes:
-        place: what the benchmarks run on.
+        place: what the benchmarks of adapters run on.
+        proxy: how large those of proxy-tuning are.
         out: the folder of the JSON files.
         began: in seconds of `time.monotonic`.
         seconds: what all may take together.
     """
 
     place: Place
+    proxy: ProxyScale
     out: Path
     began: float
     seconds: float
@@ -50,12 +55,12 @@ class Measurement:
     def run(self, names: Sequence[str]) -> Iterator[Outcome | None]:
         """Each in turn, None where one failed.
 
-        The stores are filled behind the mixed batch, which is not timed, and before anything that is.
+        The stores are filled behind the mixed batches, which are not timed, and before anything that is.
         """
         with ThreadPoolExecutor(1) as beside:
             filling = beside.submit(self.place.fill) if "adapters_scaling" in names else None
             for name in names:
-                if filling and name != "mixed_batch":
+                if filling and name not in self._batches:
                     wait([filling])  # what went wrong there comes up again where the stores are used
                 try:
                     yield measured(Benchmark(name, NAMES[name], self._run_of(name)), False, self.out)
@@ -65,14 +70,25 @@ class Measurement:
 
     def _run_of(self, name: str) -> Callable[[Path, bool], Outcome]:
         deadline = self.began + DUE[name] * self.seconds
-        return lambda folder, full: self._mixed_batch() if name == "mixed_batch" else self._timed(name, deadline)
+        return lambda folder, full: self._batch(name) if name in self._batches else self._timed(name, deadline)
 
     def _timed(self, name: str, deadline: float) -> Outcome:
+        if name == "proxy_speed":
+            return self.proxy.speed(self.place.folder, deadline)
         return self.place.benchmarks[name](deadline)
 
-    def _mixed_batch(self) -> Outcome:
+    def _batch(self, name: str) -> Outcome:
         with tempfile.TemporaryDirectory() as scratch:
-            return outcome(compared(self.place.scale.precision, Path(scratch)))
+            return self._batches[name](Path(scratch))
+
+    @property
+    def _batches(self) -> dict[str, Callable[[Path], Outcome]]:
+        """What is not timed, by its name."""
+        single, several = self.place.scale.precision, self.proxy.precisions
+        return {
+            "mixed_batch": lambda folder: mixed_batch.outcome(mixed_batch.compared(single, folder)),
+            "proxy_mixed": lambda folder: proxy_mixed.outcome(proxy_mixed.compared(several, folder)),
+        }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,9 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason:
         print(f"nothing was run: {reason}", file=sys.stderr)
         return 2
-    scale, form = (DRY, "dry") if options.dry else (GPU, "gpu")
+    form = "dry" if options.dry else "gpu"
+    scale, proxy = (setups.DRY, proxy_setups.DRY) if options.dry else (setups.GPU, proxy_setups.GPU)
     place = Place(scale, FOLDER.parent.resolve() / form)
-    session = Measurement(place, options.out, time.monotonic(), options.seconds)
+    session = Measurement(place, proxy, options.out, time.monotonic(), options.seconds)
     outcomes = list(session.run([name for name in NAMES if name in (options.names or NAMES)]))
     return 0 if all(each and all(goal.met for goal in each.goals) for each in outcomes) else 1
 

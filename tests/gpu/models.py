@@ -1,9 +1,10 @@
 """Llama models made on the spot, without downloads: of a real one's shape without weights, or small and random."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -32,6 +33,7 @@ class Shape:
     num_key_value_heads: int
     vocab_size: int
     max_position_embeddings: int = 4096
+    tie_word_embeddings: bool = False
 
     @property
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -50,7 +52,8 @@ class Shape:
             yield f"{layer}.mlp.up_proj.weight", (inner, hidden)
             yield f"{layer}.mlp.down_proj.weight", (hidden, inner)
         yield "model.norm.weight", (hidden,)
-        yield "lm_head.weight", (self.vocab_size, hidden)
+        if not self.tie_word_embeddings:
+            yield "lm_head.weight", (self.vocab_size, hidden)
 
     @property
     def words(self) -> range:
@@ -60,8 +63,27 @@ class Shape:
 
 SEVEN_B = Shape(4096, 11008, 32, 32, 32, 32_000)
 """Llama 2 7B's."""
+EIGHT_B = Shape(4096, 14_336, 32, 32, 8, 128_256, 8192)
+"""Llama 3.1 8B's."""
+ONE_B = Shape(2048, 8192, 16, 32, 8, 128_256, 8192, tie_word_embeddings=True)
+"""Llama 3.2 1B's."""
 SMALL = Shape(512, 1408, 6, 8, 4, 1024)
 TINY = Shape(128, 352, 2, 4, 2, 512)
+
+Rounding: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""Makes float16 numbers of others."""
+
+
+def half(numbers: np.ndarray) -> np.ndarray:
+    """The nearest float16 numbers."""
+    return numbers.astype(np.float16)
+
+
+def coarse(numbers: np.ndarray) -> np.ndarray:
+    """The nearest numbers that float16 and bfloat16 both have, as float16: of 8 binary digits, and none too small."""
+    fractions, exponents = np.frexp(numbers.astype(np.float32))
+    rounded = np.ldexp(np.round(fractions * 256) / 256, exponents)
+    return np.where(np.abs(rounded) < 2.0**-17, 0, rounded).astype(np.float16)
 
 
 def write_dummy(folder: Path, shape: Shape) -> Path:
@@ -80,12 +102,12 @@ def write_dummy(folder: Path, shape: Shape) -> Path:
     return folder
 
 
-def write_random(folder: Path, shape: Shape, seed: int = 0) -> Path:
+def write_random(folder: Path, shape: Shape, seed: int = 0, rounding: Rounding = half) -> Path:
     """A model of random weights in float16, so that the engine and its reference begin with the same numbers."""
     _write_about(folder, shape, "float16")
     random = np.random.default_rng(seed)
     save_file(
-        {name: _weights(random, name, sizes).astype(np.float16) for name, sizes in shape.tensors},
+        {name: rounding(_weights(random, name, sizes)) for name, sizes in shape.tensors},
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
@@ -125,7 +147,6 @@ def _config(shape: Shape, dtype: str) -> dict[str, object]:
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
-        "tie_word_embeddings": False,
         "bos_token_id": None,
         "eos_token_id": 0,
         "pad_token_id": None,
