@@ -56,13 +56,13 @@ lint: install $(TYPES) ## style, import order, complexity, layers
 types: install $(TYPES) ## mypy, strict
 	MYPYPATH=$(TYPES) $(VENV)/bin/mypy -p loraloom
 
-bench: install ## measure what the server costs, in half an hour; tables on screen, JSON and pictures under build/bench/
+bench: install ## measure what the server costs, in three quarters of an hour; tables on screen, JSON and pictures under build/bench/
 	$(PY) -m tests.bench
 
 bench-full: install ## the same at full length
 	$(PY) -m tests.bench --full
 
-bench-gpu: install ## test and measure on an NVIDIA GPU, in eight minutes; JSON under build/bench/gpu/
+bench-gpu: install ## test and measure on an NVIDIA GPU, in sixteen minutes; JSON under build/bench/gpu/
 	$(PY) -m tests.gpu
 
 # Type checkers and import-linter do not follow the editable import hook: give them the tree under its import names.

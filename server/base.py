@@ -86,9 +86,10 @@ class ServedPair(ServedBase):
         small: the small model.
     """
 
-    def __init__(self, large: ServedBase, small: ServedBase) -> None:
-        super().__init__(large.name, large.fingerprint, large._store, large.model)
+    def __init__(self, large: ServedBase, small: ServedBase, store: Store) -> None:
+        super().__init__(large.name, large.fingerprint, store, large.model)
         self.small = small
+        self._owners: dict[tuple[str, str | None, str | None], ServedBase] = {}
 
     @property
     def all(self) -> Sequence[ServedBase]:
@@ -111,6 +112,13 @@ class ServedPair(ServedBase):
         Raises:
             BaseMismatch: it fits neither; or either, and does not name one of them.
         """
+        key = record.digest, record.base, record.base_name
+        owner = self._owners.get(key)
+        if owner is None:
+            owner = self._owners[key] = self._found_owner(record)
+        return owner
+
+    def _found_owner(self, record: VersionRecord) -> ServedBase:
         mismatches: list[str] = []
         fitting: list[ServedBase] = []
         for each, check in ((self, super().check), (self.small, self.small.check)):

@@ -97,7 +97,7 @@ def _base(settings: Settings, name: str, store: Store) -> ServedBase:
     if settings.proxy_small is None:
         return base
     small = ServedBase(settings.small_name, fingerprint(settings.proxy_small), store, settings.proxy_small)
-    return ServedPair(base, small)
+    return ServedPair(base, small, store)
 
 
 def _gate(handoff: Handoff, client: EngineClient, state: State, args: Namespace) -> Gate:

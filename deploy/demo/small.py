@@ -1,7 +1,9 @@
 """The demo's small model: some layers of the demo model, healed by low-rank changes that come with the package.
 
-It speaks with the demo model's tokenizer and is as little trained for the demo's tasks, at a third of the work: the
-small side of proxy-tuning (Liu et al. 2024, arXiv:2401.08565). `python -m tests.zoo.healing` trains the changes.
+It speaks with the demo model's tokenizer, at a third of the work: the small side of proxy-tuning (Liu et al. 2024,
+arXiv:2401.08565). `python -m tests.zoo.healing` trains the changes, to write what the demo model writes. Their text
+includes training prompts of the demo's tasks, with the demo model's own answers and not the right ones: of these tasks
+it knows what the demo model knows, and has seen how they are put.
 """
 
 import json

@@ -22,6 +22,7 @@ SETTINGS = {
     "--proxy-small": (str, "MODEL", "small model whose adapters steer MODEL by proxy-tuning"),
     "--proxy-expert": (str, "MODEL", "tuned copy of the small model that steers every request"),
     "--proxy-alpha": (float, "X", "strength of proxy-tuning where a request says none [1]"),
+    "--proxy-max-alpha": (float, "X", "largest strength that a request may say, of either sign [4]"),
     "--queue-timeout": (float, "S", "seconds a request waits for a place for its adapter [60]"),
     "--drain-timeout": (float, "S", "seconds that running requests get at shutdown [30]"),
     "--max-restarts": (int, "N", "restarts of a dead server within ten minutes [5]"),

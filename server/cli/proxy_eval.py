@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from loraloom.adapters.scanner import number_text
 from loraloom.server.cli.tables import table
 from loraloom.server.proxy.evaluation.arms import LARGE
 from loraloom.server.proxy.evaluation.files import REPORT, RESULT
@@ -15,15 +16,15 @@ from loraloom.server.proxy.evaluation.plan import Plan, planned
 from loraloom.server.proxy.evaluation.result import Result, Score
 from loraloom.server.proxy.evaluation.run import evaluate
 from loraloom.server.proxy.evaluation.servers import servers_of
-from loraloom.server.proxy.evaluation.spec import read_spec
-from loraloom.server.proxy.evaluation.words import conclusion, details, share
+from loraloom.server.proxy.evaluation.words import conclusion, details, mean_name, share
 
 MEAN = "mean of tasks"
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Check a description, and do what it says."""
-    plan = planned(read_spec(options.spec), _tell)
+    plan = planned(options.spec, _tell)
     for note in plan.notes:
         _tell(f"note: {note}")
     if options.check:
@@ -44,20 +45,22 @@ def _tell(text: str) -> None:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that no server is left behind."""
+    """Let SIGTERM, and SIGHUP unless `nohup` has it ignored, unwind as Ctrl-C does: no server is left behind."""
 
-    def end(*_: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    numbers = [each for each in _ENDING if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _plan_text(plan: Plan) -> str:
-    servers = servers_of(plan)
+    servers = servers_of(plan.spec, plan.models)
     questions = sum(len(task.questions) for task in plan.tasks)
     asked = sum(len(task.questions) for each in servers for arm in each.arms for task in plan.tasks if arm.takes(task))
     lines = [f"{each.name}: {', '.join(arm.label for arm in each.arms)}" for each in servers]
@@ -81,7 +84,7 @@ def _print(result: Result, out: Path) -> None:
 def _sections(result: Result) -> Iterator[tuple[str, Mapping[str, Score]]]:
     yield from result.tasks.items()
     if len(result.tasks) > 1:
-        yield MEAN, result.means
+        yield MEAN if len(result.shared) == len(result.tasks) else f"{mean_name(result)} tasks", result.means
 
 
 def _row(task: str, label: str, score: Score) -> tuple[str, ...]:
@@ -115,4 +118,4 @@ def _speeds(result: Result) -> list[tuple[str, ...]]:
 
 def _gaps(result: Result) -> list[tuple[str, ...]]:
     gaps = [*result.gaps.items(), *([(MEAN, result.gap)] if result.gap and len(result.gaps) > 1 else [])]
-    return [(name, share(gap.headline), share(gap.best), f"{gap.best_alpha:g}") for name, gap in gaps]
+    return [(name, share(gap.headline), share(gap.best), number_text(gap.best_alpha)) for name, gap in gaps]

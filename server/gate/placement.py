@@ -18,7 +18,7 @@ class Application:
     Attributes:
         model: the name under which the engine holds it.
         by_proxy: through the small model, and not as weights of the served model.
-        alpha: the strength, where it acts through the small model.
+        alpha: the strength with which the large model is steered then, if it is.
     """
 
     model: str

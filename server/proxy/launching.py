@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loraloom.adapters.errors import InvalidName
+from loraloom.adapters.names import check_name
 from loraloom.server.errors import InvalidSettings, ProxyMismatch
 from loraloom.server.footprint import Footprint, read_footprint
 from loraloom.server.proxy.fitting.fit import Fit, check_fit
@@ -18,9 +20,16 @@ REFUSED = {
     "--spec-model": "a draft model proposes tokens of the large model alone",
     "--fully-sharded-loras": "the small model's rows are expert and antiexpert, and only the first get adapters",
     "--enable-prompt-embeds": "the small model needs the tokens",
+    "--lora-target-modules": "the module that carries a request's strength would be left out",
+    "--model-impl": "the small model's attention has to be vLLM's own, to run it as expert and antiexpert",
+    "--tokenizer": "what is compared is the tokenizers of both models; put the other one into the models' folders",
+    "--hf-config-path": "what is compared is the models' own config.json",
+    "--revision": "what is compared is the models as they lie here; give a folder of that revision",
     "--quantization": "it would quantize the small model too; give a large model that is stored quantized",
 }
 """Arguments of vLLM that do not go with a composite model, and why."""
+LOADERS = ("auto", "hf", "safetensors", "pt", "dummy")
+"""The values of `--load-format` that read the small model's checkpoint too."""
 SHORT = {"-q": "--quantization", "-sc": "--speculative-config"}
 """Their short forms, to which a value can be attached."""
 
@@ -56,10 +65,10 @@ def plan_proxy(settings: Settings, extra: Sequence[str]) -> ProxyLaunch:
     if small is None:
         return ProxyLaunch(footprint=read_footprint(Path(large)))
     _refuse(extra)
-    if settings.base_name == settings.small_name:
-        raise InvalidSettings(f"both models are called {settings.small_name!r}: give the large one a --served-name")
+    _check_names(settings)
     fit = check_fit(large, small, settings.proxy_expert)
     fit.raise_if_refused()
+    _check_parallel(fit, extra)
     pair = Pair(fit.large.architecture.architectures, small, settings.proxy_expert, settings.proxy_alpha)
     length = _length(fit, extra)
     return ProxyLaunch(
@@ -75,6 +84,11 @@ def _refuse(extra: Sequence[str]) -> None:
     for flag, reason in REFUSED.items():
         if flag in short or given(whole, flag) is not None:
             raise InvalidSettings(f"{flag} does not go with --proxy-small: {reason}")
+    if (loader := given(extra, "--load-format")) not in (None, *LOADERS):
+        raise InvalidSettings(
+            f"--load-format {loader} does not go with --proxy-small: it reads one checkpoint only; give one of "
+            f"{', '.join(LOADERS)}"
+        )
     for flag in ("--pipeline-parallel-size", "-pp"):
         if given(extra, flag) not in (None, "1"):
             raise InvalidSettings(
@@ -91,9 +105,31 @@ def _length(fit: Fit, extra: Sequence[str]) -> tuple[str, ...]:
         return ()
     if chosen is None:
         return ("--max-model-len", str(small))
-    if chosen.isdecimal() and int(chosen) > small:
-        raise ProxyMismatch(f"--max-model-len {chosen}: the small model knows {small} positions; give that or less")
+    if not chosen.isdecimal() or int(chosen) > small:
+        raise ProxyMismatch(f"--max-model-len {chosen}: the small model knows {small} positions; give at most that")
     return ()
+
+
+def _check_parallel(fit: Fit, extra: Sequence[str]) -> None:
+    """Raise `ProxyMismatch` where tensor parallelism does not divide the small model's attention heads."""
+    ways = given(extra, "--tensor-parallel-size") or given(extra, "-tp") or "1"
+    heads = fit.small.architecture.query_heads
+    if ways.isdecimal() and int(ways) > 0 and heads % int(ways):
+        raise ProxyMismatch(f"--tensor-parallel-size {ways} does not divide the small model's {heads} attention heads")
+
+
+def _check_names(settings: Settings) -> None:
+    """Raise `InvalidSettings` where requests could not tell the models apart, or not reach the plain large one."""
+    if settings.base_name == settings.small_name:
+        raise InvalidSettings(f"both models are called {settings.small_name!r}: give the large one a --served-name")
+    if settings.proxy_expert is not None:
+        try:
+            check_name(settings.base_name)
+        except InvalidName as error:
+            raise InvalidSettings(
+                f"with --proxy-expert, the plain large model is selected by its name and '~0', and {error}: give it a "
+                "--served-name"
+            ) from error
 
 
 def _notes(settings: Settings, fit: Fit) -> Iterator[str]:
@@ -109,8 +145,13 @@ def _together(large: Path, small: Path, expert: str | None) -> Footprint | None:
         return None
     return replace(
         one,
-        weights=one.weights + other.weights * (1 if expert is None else 2),
+        weights=one.weights + _as_wide(one, other) * (1 if expert is None else 2),
         token=one.token + 2 * other.token,
         rank=one.rank + other.rank,
         context=min(one.context, other.context),
     )
+
+
+def _as_wide(large: Footprint, small: Footprint) -> int:
+    """Bytes of the small model's weights, where those of 16 bits are widened only if the large model's are."""
+    return small.weights * (2 if small.sixteen_bits and not large.sixteen_bits else 1)

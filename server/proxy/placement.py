@@ -11,6 +11,9 @@ from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.placement import Application, check_length
 from loraloom.server.proxy.variant import Variant
 
+DIGITS = 4
+"""Of a strength, behind the point: what is nearer to another than that is the same, and made once."""
+
 
 class Steers(Protocol):
     """Tells the small model's adapters from the large one's."""
@@ -39,6 +42,7 @@ class OnThePair:
 
     def place(self, recipe: Recipe, alpha: float | None) -> Choice:
         """See `Placement`."""
+        alpha = alpha if alpha is None else round(alpha, DIGITS)
         if alpha is not None and not abs(alpha) <= self.most:
             raise InvalidAlpha(
                 f"the proxy strength is {alpha:g}: give one from {-self.most:g} to {self.most:g} (`proxy_max_alpha`)"
@@ -52,7 +56,8 @@ class OnThePair:
     def application(self, record: VersionRecord) -> Application:
         """See `Placement`."""
         variant = self._variant(Recipe(EXACT, (Ingredient(1.0, record),)), None)
-        return Application(variant.canonical, bool(variant.steering), variant.alpha)
+        alpha = self.alpha if self.own_expert else variant.alpha
+        return Application(variant.canonical, bool(variant.steering), alpha)
 
     def _variant(self, recipe: Recipe, alpha: float | None) -> Variant:
         versions = (each.version for each in recipe.ingredients)

@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from loraloom.adapters.arithmetic.factors import Factors, Mixed
-from loraloom.adapters.mixtures.mix import Limit, Outcome, mixed_modules, write_mixed
+from loraloom.adapters.mixtures.mix import Limit, Outcome, mixed_modules, relative_error, write_mixed
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.scanner import number_text
 from loraloom.adapters.store.records import VersionRecord
@@ -78,9 +78,11 @@ def write_variant(variant: Recipe, sources: Sequence[tuple[float, Path]], out: P
             mixed = mixed_modules(variant.method, own, limit=limit)
             modules |= {prefix + path: each for path, each in mixed.modules.items()}
             task_types.add(mixed.task_type)
+    error = relative_error(modules.values()) if modules else 0.0
     if variant.alpha is not None:
         modules[strength.PATH] = Mixed(_strength(variant.alpha))
-    return write_mixed(modules, out, task_types.pop() if len(task_types) == 1 else None)
+    outcome = write_mixed(modules, out, task_types.pop() if len(task_types) == 1 else None)
+    return replace(outcome, error=error)  # of the adapters: the strength is none
 
 
 def _strength(alpha: float) -> Factors:

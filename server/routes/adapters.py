@@ -203,8 +203,12 @@ def _base_of(gate: Gate, folder: Path, publication: Publication) -> ServedBase:
     """The model that an adapter is published for; another kind than plain LoRA has to be told where there are two."""
     if publication.base is not None:
         return gate.base.named(publication.base)
-    if len(gate.base.all) == 1 or kind_of(folder).treatment != "plain":
+    if len(gate.base.all) == 1:
         return gate.base
+    kind = kind_of(folder)
+    if kind.treatment != "plain":
+        names = " or ".join(repr(each.name) for each in gate.base.all)
+        raise InvalidBody(f"to convert {kind.name}, name the model it was trained on, {names}", param="base")
     return gate.base.owner_of_new(read_manifest(folder))
 
 

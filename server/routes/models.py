@@ -24,7 +24,7 @@ class Model(BaseModel, frozen=True):
         root: what that is right now: the model's path, or the adapter's version.
         parent: of an adapter, the model that it was trained on.
         applied: of an adapter on a proxy-tuned server, "proxy" if it acts through the small model, or "directly".
-        alpha: of an adapter that acts through the small model, its strength where a request says none.
+        alpha: the strength with which the large model is steered where a request says none, if it is.
     """
 
     id: str
@@ -53,10 +53,10 @@ def models(gate: Gated) -> ModelList:
 
 @router.get("/v1/models/{name:path}")
 def model(name: str, gate: Gated) -> Model:
-    """One model: the base, or any adapter, version or tag."""
+    """One model: the base, or any adapter, version or tag, with a proxy strength or without."""
     if name == gate.base.name:
         return _base(gate)
-    return _card(name, gate.selector.resolve(parse_adapter(name)), gate)
+    return _card(name, gate.selector.resolve(parse_adapter(name.partition("~")[0])), gate)
 
 
 def _base(gate: Gate) -> Model:

@@ -63,6 +63,14 @@ def test_says_how_to_repair_a_package_without_its_file(package: Path, tmp_path: 
         model.prepare(tmp_path / "demo")
 
 
+@pytest.mark.usefixtures("package")
+def test_says_how_to_install_what_reads_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(model.DemoModelError, match="pip install gguf"):
+        model.prepare(tmp_path / "demo", refuse)
+    assert not (tmp_path / "demo").exists()
+
+
 def test_a_finished_model_is_used_as_it_is(made: Path) -> None:
     assert model.prepare(made, refuse) == made
 

@@ -99,7 +99,7 @@ def served_base(store: Store) -> ServedBase:
 def served_pair(store: Store) -> ServedPair:
     """The base, and a small model whose adapters steer it."""
     large = ServedBase(BASE, SERVED, store, f"/models/{BASE}")
-    return ServedPair(large, ServedBase(SMALL_BASE, SMALL, store, f"/models/{SMALL_BASE}"))
+    return ServedPair(large, ServedBase(SMALL_BASE, SMALL, store, f"/models/{SMALL_BASE}"), store)
 
 
 @pytest.fixture

@@ -97,7 +97,9 @@ def test_an_adapter_of_neither(served_pair: ServedPair, publish: Publish, tmp_pa
 @pytest.fixture
 def alike(store: Store) -> ServedPair:
     """Two models of the same modules, as a model and a tuned copy of it are."""
-    return ServedPair(ServedBase("large", SERVED, store, "org/great"), ServedBase("small", SERVED, store, "org/small"))
+    return ServedPair(
+        ServedBase("large", SERVED, store, "org/great"), ServedBase("small", SERVED, store, "org/small"), store
+    )
 
 
 @pytest.mark.parametrize(("said", "steers"), [("large", False), ("/elsewhere/great", False), ("org/small", True)])
@@ -120,7 +122,7 @@ def test_what_fits_both_and_names_neither(alike: ServedPair, publish: Publish, t
 def test_a_new_adapter_that_fits_both_is_of_the_one_that_it_names(store: Store, tmp_path: Path, called: str) -> None:
     """Its configuration calls the base "tiny"."""
     models = {name: "org/tiny" if name == called else "org/other" for name in ("large", "small")}
-    pair = ServedPair(*(ServedBase(name, SERVED, store, model) for name, model in models.items()))
+    pair = ServedPair(*(ServedBase(name, SERVED, store, model) for name, model in models.items()), store)
     assert pair.owner_of_new(read_manifest(small_adapter(tmp_path / "new"))).name == called
 
 
@@ -132,3 +134,12 @@ def test_a_model_by_its_name_or_its_folder(served_pair: ServedPair) -> None:
     with pytest.raises(InvalidBody, match="adapters of 'tiny' and 'tinier', and not of 'org/tinier'") as refusal:
         served_pair.named("org/tinier")
     assert refusal.value.param == "base"
+
+
+def test_whose_an_adapter_is_is_looked_up_once(
+    served_pair: ServedPair, store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = publish("sql", base=None)
+    owner = served_pair.owner(record)
+    monkeypatch.setattr(store, "manifest", None)
+    assert served_pair.owner(record) is owner

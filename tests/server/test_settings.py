@@ -204,3 +204,7 @@ def test_a_handoff_arrives_as_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_a_supervisor_there_is_no_handoff() -> None:
     assert handed_over() is None
+
+
+def test_an_empty_small_model_is_none() -> None:
+    assert Settings(proxy_small="").proxy_small is None

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 from vllm.config import VllmConfig
+from vllm.lora.layers import BaseLayerWithLoRA, VocabParallelEmbeddingWithLoRA
 from vllm.model_executor.layers.linear import ReplicatedLinear
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.models.interfaces import SupportsLoRA
 from vllm.sequence import IntermediateTensors
 
 from loraloom.server.proxy import strength
-from loraloom.server.proxy.composite.building import build_large, build_small, unwrap_embedding
+from loraloom.server.proxy.composite.building import build_large, build_small, merged_packing, take_lora_off
 from loraloom.server.proxy.composite.combine import combine
 from loraloom.server.proxy.composite.couple import Couple
 from loraloom.server.proxy.composite.twins import Twins, join_attention
@@ -41,22 +42,27 @@ class ProxyForCausalLM(nn.Module, SupportsLoRA):
         super().__init__()
         self.config: Any = vllm_config.model_config.hf_config
         pair = self._pair = Pair.of(getattr(self.config, FIELD))
+        rows = 2 if pair.expert is None else 1
+        most = vllm_config.scheduler_config.max_num_batched_tokens
         large: Any = build_large(vllm_config, pair.large)
-        expert: Any = build_small(vllm_config, pair.expert or pair.small, EXPERT)
-        antiexpert: Any = build_small(vllm_config, pair.small, ANTIEXPERT)
+        expert: Any = build_small(vllm_config, pair.expert or pair.small, EXPERT, rows=rows)
+        antiexpert: Any = build_small(vllm_config, pair.small, ANTIEXPERT, rows=rows)
         self.large, self.expert = large, expert
         self._two: Twins | Couple
         if pair.expert is None:
             join_attention(expert, antiexpert)
-            self._two = Twins(expert)
+            self._two = Twins(expert, most)
         else:
             self.antiexpert = antiexpert
             self._two = Couple(expert, antiexpert)
-        self.proxy_alpha: Any = ReplicatedLinear(1, 3, bias=False, prefix=strength.PATH, return_bias=False)
+        alpha: Any = ReplicatedLinear(1, 3, bias=False, prefix=strength.PATH, return_bias=False)
+        alpha.weight.data.zero_()  # also where no checkpoint is loaded
+        self.proxy_alpha = alpha
         self._widths = [each.config.hidden_size for each in (large, expert, expert)] + [3]
         # A client may send the number of a padding row of the large model: the small one has no such row.
         self._last_token = expert.config.vocab_size - 1
-        self.packed_modules_mapping = {**expert.packed_modules_mapping, **large.packed_modules_mapping}
+        self._tokens = torch.zeros(most, dtype=torch.int32)  # CUDA graphs read their input where it was first
+        self.packed_modules_mapping = merged_packing(large, expert)
         self.make_empty_intermediate_tensors = large.make_empty_intermediate_tensors
         self.secondary_weights = tuple(_sources(pair))
 
@@ -68,10 +74,11 @@ class ProxyForCausalLM(nn.Module, SupportsLoRA):
     @lora_manager.setter
     def lora_manager(self, manager: Any) -> None:
         self._lora_manager = manager
+        # vLLM looks up adapters' embeddings by the large model's vocabulary; no stored adapter changes one.
+        take_lora_off(self.expert, EXPERT, VocabParallelEmbeddingWithLoRA, manager)
+        if self._pair.expert is not None:
+            take_lora_off(self.antiexpert, ANTIEXPERT, BaseLayerWithLoRA, manager)
         self._two.narrow_adapters()
-        for model in (self.expert, getattr(self, ANTIEXPERT, None)):
-            if model is not None:
-                unwrap_embedding(model)
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
         """The large model's embedding of (tokens,) ids; vLLM asks every model for it."""
@@ -87,9 +94,11 @@ class ProxyForCausalLM(nn.Module, SupportsLoRA):
     ) -> torch.Tensor:
         """The three models' last hidden states and alpha, (tokens, the sum of the widths), in the model's dtype."""
         large = self.large(input_ids, positions)
-        expert, antiexpert = self._two.hidden(input_ids.clamp(max=self._last_token), positions)
-        alpha = self.proxy_alpha(torch.ones_like(large[:, :1]))
-        return torch.cat((large, expert, antiexpert, alpha), dim=-1)
+        tokens = self._tokens[: len(input_ids)].copy_(input_ids.clamp(max=self._last_token))
+        expert, antiexpert = self._two.hidden(tokens, positions)
+        alpha: Any = self.proxy_alpha
+        said = alpha(torch.ones_like(large[:, :1]))
+        return torch.cat((large, expert, antiexpert, said), dim=-1)
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """The combined logits of selected rows of what `forward` returned, (rows, vocabulary) in float32."""
@@ -108,10 +117,12 @@ class ProxyForCausalLM(nn.Module, SupportsLoRA):
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """Load the checkpoints, which come one after the other."""
-        self.proxy_alpha.weight.data.zero_()
         loaded = {f"{strength.PATH}.weight"}
         for name, group in groupby(weights, key=lambda weight: _owner(weight[0])):
             loaded |= {f"{name}.{each}" for each in getattr(self, name).load_weights(_relative(group, name))}
+        for name in (EXPERT, *((ANTIEXPERT,) if self._pair.expert else ())):
+            if not any(each.startswith(f"{name}.") for each in loaded):
+                raise ValueError(f"the loader read no weights of the {name}: start with --load-format auto")
         return loaded
 
 

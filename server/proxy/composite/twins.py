@@ -35,6 +35,8 @@ def join_attention(expert: nn.Module, antiexpert: nn.Module) -> None:
     Both are the same model, built under different names.
     """
     layers = [name for name, module in expert.named_modules() if isinstance(module, Attention)]
+    if not layers:
+        raise ValueError("the small model's attention is not vLLM's own: it cannot be run as expert and antiexpert")
     for name in layers:
         parent, _, leaf = name.rpartition(".")
         twin = TwinAttention(_attention(expert, name), _attention(antiexpert, name))
@@ -77,19 +79,24 @@ class ExpertRows:
 class Twins:
     """The small model as expert and antiexpert in one pass."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, most: int) -> None:
         """
         Args:
             model: vLLM's, after `join_attention`.
+            most: tokens of the largest step.
         """
+        config: Any = model.config
         self._model: Any = model
+        # CUDA graphs read their input where it was when they were captured.
+        self._positions = torch.zeros(2 * most, dtype=torch.long)
+        self._embedded = torch.zeros(2 * most, config.hidden_size)
 
     def hidden(self, input_ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Last hidden states of expert and antiexpert, (tokens, hidden) each, for (tokens,) ids and positions."""
-        embedded = self._model.embed_input_ids(input_ids)
-        hidden = self._model(None, positions.repeat(2), inputs_embeds=embedded.repeat(2, 1))
-        expert, antiexpert = hidden.chunk(2)
-        return expert, antiexpert
+        tokens = len(input_ids)
+        embedded = _twice(self._embedded, self._model.embed_input_ids(input_ids))
+        hidden = self._model(None, _twice(self._positions, positions), inputs_embeds=embedded)
+        return hidden[:tokens], hidden[tokens:]
 
     def logits(self, expert: torch.Tensor, antiexpert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Their logits, (rows, vocabulary) each; None on ranks that vLLM gathers none on."""
@@ -104,3 +111,11 @@ class Twins:
         for layer in self._model.modules():
             if isinstance(layer, BaseLayerWithLoRA):
                 layer.set_mapping(ExpertRows(layer.punica_wrapper))  # type: ignore[no-untyped-call]
+
+
+def _twice(buffer: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The rows, and the same again behind them, in the beginning of a buffer."""
+    count = len(rows)
+    buffer[:count].copy_(rows)
+    buffer[count : 2 * count].copy_(rows)
+    return buffer[: 2 * count]

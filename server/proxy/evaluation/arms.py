@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from loraloom.adapters.scanner import number_text
 from loraloom.server.proxy.evaluation.questions import Question
 from loraloom.server.proxy.evaluation.spec import HEADLINE, EvaluationSpec
 from loraloom.server.proxy.evaluation.task import Task
@@ -12,6 +13,8 @@ ServerName = Literal["large", "proxy", "small", "expert"]
 
 BASE = "evaluated"
 """What every server calls its own model in requests."""
+GREEDY = {"temperature": 0, "top_p": 1, "top_k": 0, "repetition_penalty": 1}
+"""Said of every request: each model's own generation_config.json would have its own rules."""
 LARGE, SHOTS, SMALL, SMALL_TUNED, LARGE_TUNED = "large", "large-shots", "small", "small-tuned", "large-tuned"
 
 
@@ -42,18 +45,18 @@ class Arm:
     def model(self, task: Task) -> str:
         """The `model` of a request."""
         name = BASE if self.tuned is None else task.spec.adapter
-        return name if self.alpha is None else f"{name}~{self.alpha:g}"
+        return name if self.alpha is None else f"{name}~{number_text(self.alpha)}"
 
     def request(self, task: Task, question: Question, max_tokens: int) -> Mapping[str, Any]:
         """The body of a chat completion, greedy."""
         turns = [turn for shot in (task.shots if self.shots else ()) for turn in _turns(shot)]
         messages = [*turns, {"role": "user", "content": question.prompt}]
-        return {"model": self.model(task), "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+        return {"model": self.model(task), "messages": messages, "max_tokens": max_tokens, **GREEDY}
 
 
 def proxy_key(alpha: float) -> str:
     """The key of the arm that is steered with this strength."""
-    return f"proxy~{alpha:g}"
+    return f"proxy~{number_text(alpha)}"
 
 
 def arms_of(spec: EvaluationSpec) -> tuple[Arm, ...]:
@@ -64,7 +67,10 @@ def arms_of(spec: EvaluationSpec) -> tuple[Arm, ...]:
     adapter: Literal["small"] | None = "small" if spec.expert is None else None
     shots = (Arm(SHOTS, f"large, {spec.shots} examples in the prompt", "large", shots=True),) if spec.shots else ()
     tuned = (Arm(LARGE_TUNED, "large, tuned directly", "large", tuned="large"),) if _has_large_adapters(spec) else ()
-    steered = (Arm(proxy_key(alpha), f"proxy-tuned, alpha {alpha:g}", "proxy", adapter, alpha) for alpha in spec.alphas)
+    steered = (
+        Arm(proxy_key(alpha), f"proxy-tuned, alpha {number_text(alpha)}", "proxy", adapter, alpha)
+        for alpha in spec.alphas
+    )
     return (
         Arm(LARGE, "large alone", "large"),
         *shots,

@@ -5,13 +5,15 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from loraloom.server.proxy.evaluation.errors import EvaluationFailed
 
-_TIMEOUT = httpx.Timeout(900, connect=60)
+if TYPE_CHECKING:
+    import httpx
+
+_TIMEOUT, _CONNECT = 900, 60
+"""Seconds for an answer, and for reaching the server."""
 _SHOWN = 300
 
 Request = Mapping[str, Any]
@@ -51,7 +53,7 @@ class Asked:
 class Asker:
     """Asks one server."""
 
-    def __init__(self, client: httpx.AsyncClient, concurrency: int) -> None:
+    def __init__(self, client: "httpx.AsyncClient", concurrency: int) -> None:
         """
         Args:
             client: with the server's address.
@@ -79,6 +81,8 @@ class Asker:
         return Asked(tuple(answers), time.perf_counter() - began)
 
     async def _answer(self, request: Request) -> Answer:
+        import httpx
+
         try:
             reply = await self._client.post("/v1/chat/completions", json=request)
         except httpx.TransportError as error:
@@ -93,9 +97,11 @@ class Asker:
 @asynccontextmanager
 async def asking(url: str, concurrency: int) -> AsyncIterator[Asker]:
     """An asker of the server at `url`."""
-    limits = httpx.Limits(max_connections=concurrency)
+    import httpx
+
+    limits, timeout = httpx.Limits(max_connections=concurrency), httpx.Timeout(_TIMEOUT, connect=_CONNECT)
     # A proxy for the world outside does not reach this machine.
-    async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, limits=limits, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, trust_env=False) as client:
         yield Asker(client, concurrency)
 
 

@@ -1,4 +1,7 @@
-"""The share of the gap that proxy-tuning closes: (proxy - large) / (tuned large - large), in accuracy."""
+"""What proxy-tuning gains in accuracy, and the share of the gap that it closes.
+
+That is (proxy - large) / (tuned large - large).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +43,29 @@ class Closed:
     high: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What one arm gains over another, as a share of all questions, and the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def gained(tasks: Sequence[tuple[Sequence[bool], Sequence[bool]]], seed: int = 0) -> Gain:
+    """The mean over tasks, at least one, of what the second answers to the same questions gain over the first.
+
+    The interval is the percentile bootstrap over questions, drawn together with both answers, within each task.
+    """
+    import numpy as np
+
+    gains = [np.asarray([after], dtype=float) - np.asarray([before], dtype=float) for before, after in tasks]
+    rng = np.random.default_rng(seed)
+    drawn = np.mean([_resampled(each, rng) for each in gains], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Gain(float(np.mean([each.mean() for each in gains])), float(low), float(high))
+
+
 def closed(tasks: Sequence[Rights], seed: int = 0) -> Closed:
     """How much of the mean gap over tasks, at least one, is closed by the mean over tasks.
 
@@ -69,7 +95,7 @@ def _gains(task: Rights) -> "NDArray[numpy.float64]":
 
 
 def _resampled(gains: "NDArray[numpy.float64]", rng: "numpy.random.Generator") -> "NDArray[numpy.float64]":
-    """[2, resamples]: their means over questions drawn with repetition, by how often each kind of question is drawn."""
+    """[rows, resamples]: the rows' means over questions drawn with repetition, by how often each kind is drawn."""
     import numpy as np
 
     count = gains.shape[1]

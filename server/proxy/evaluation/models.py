@@ -1,19 +1,28 @@
 """Where the models of a comparison are."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.demo.model import DemoModelError, prepare
 from loraloom.demo.small import prepare_small
 from loraloom.server.proxy.evaluation.errors import InvalidEvaluation
-
-Tell = Callable[[str], None]
+from loraloom.server.proxy.evaluation.rounds import Tell
 
 _DEMO: dict[str, Callable[[Tell], Path]] = {
     "demo:large": lambda tell: prepare(progress=tell),
     "demo:small": lambda tell: prepare_small(progress=tell),
 }
 """The demo's models by the names that a description has for them; what makes them, where they are not there yet."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Folder or Hugging Face id of each model; the expert may be None."""
+
+    large: str
+    small: str
+    expert: str | None = None
 
 
 def locate(model: str, tell: Tell) -> str:

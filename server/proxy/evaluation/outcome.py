@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from loraloom.server.proxy.evaluation.arms import LARGE, LARGE_TUNED, arms_of, headline, proxy_key
-from loraloom.server.proxy.evaluation.gap import Rights, closed
+from loraloom.server.proxy.evaluation.arms import LARGE, LARGE_TUNED, SMALL_TUNED, arms_of, headline, proxy_key
+from loraloom.server.proxy.evaluation.gap import Gain, Rights, closed, gained
 from loraloom.server.proxy.evaluation.interval import mean, wilson
 from loraloom.server.proxy.evaluation.plan import Plan
 from loraloom.server.proxy.evaluation.result import Gap, Result, Score, Speed
@@ -42,7 +42,8 @@ def result_of(plan: Plan, measured: Measured, about: Mapping[str, Any], *, compl
         task.name: {arm.key: _score(task, rounds) for arm in arms if (rounds := measured.of(task.name, arm.key))}
         for task in plan.tasks
     }
-    by_arm = {arm.key: [each[arm.key] for each in scores.values() if arm.key in each] for arm in arms}
+    asked = [arm.key for arm in arms if any(arm.key in each for each in scores.values())]
+    shared = tuple(name for name, each in scores.items() if all(key in each for key in asked))
     rights = {task.name: _rights(task, measured, plan.spec.alphas) for task in plan.tasks}
     gaps = {name: _gap([each], plan.spec.alphas) for name, each in rights.items() if each}
     return Result(
@@ -50,7 +51,9 @@ def result_of(plan: Plan, measured: Measured, about: Mapping[str, Any], *, compl
         about=about,
         labels={arm.key: arm.label for arm in arms},
         tasks=scores,
-        means={key: _mean(each) for key, each in by_arm.items() if each},
+        shared=shared,
+        means={key: _mean([scores[name][key] for name in shared]) for key in asked if shared},
+        gains=_gained([task for task in plan.tasks if task.name in shared], measured),
         gaps=gaps,
         gap=_gap([rights[name] for name in gaps], plan.spec.alphas) if gaps else None,
         speeds={key: Speed(median(each), min(each), max(each)) for key, each in measured.speeds.items()},
@@ -81,9 +84,19 @@ _MEANS = ("prompt_tokens", "output_tokens", "cut", "tokens_per_second")
 
 
 def _right(task: Task, rounds: Iterable[Round]) -> list[bool]:
-    answers = [answer.text for each in rounds for answer in each.asked.answers]
+    answers = [answer for each in rounds for answer in each.asked.answers]
     pairs = zip(task.questions, answers, strict=True)
-    return [question.accepts(answer, task.spec.matcher) for question, answer in pairs]
+    return [question.accepts(answer.text, task.spec.matcher, cut=answer.cut) for question, answer in pairs]
+
+
+def _gained(tasks: Sequence[Task], measured: Measured) -> Mapping[str, Gain]:
+    """What alpha 1 gains over the large model alone, and over the tuned small one; those that were measured."""
+    right = {
+        key: [_right(task, rounds) for task in tasks if (rounds := measured.of(task.name, key))]
+        for key in (headline(), LARGE, SMALL_TUNED)
+    }
+    steered = right.pop(headline())
+    return {key: gained(list(zip(each, steered, strict=True))) for key, each in right.items() if each and steered}
 
 
 def _rights(task: Task, measured: Measured, alphas: Sequence[float]) -> Mapping[str, Rights]:

@@ -2,16 +2,17 @@
 
 import io
 import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom.compose.report.ink import GOOD, INK, LINE, MUTED, drawing, plain, short
-from loraloom.server.proxy.evaluation.arms import LARGE
+from loraloom.server.proxy.evaluation.arms import LARGE, LARGE_TUNED, SHOTS, SMALL, SMALL_TUNED, headline
 from loraloom.server.proxy.evaluation.gap import Closed
 from loraloom.server.proxy.evaluation.result import Result, Score
 from loraloom.server.proxy.evaluation.spec import HEADLINE as ALPHA
-from loraloom.server.proxy.evaluation.styles import HEADLINE, Style, styles
-from loraloom.server.proxy.evaluation.words import conclusion, details, percent
+from loraloom.server.proxy.evaluation.words import conclusion, details, mean_name, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +20,48 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, DPI = 10.0, 10.5, 130
 """In inches, and pixels of one."""
-_MEAN = "mean"
 _SPREAD = 0.72
 """How much of a task's column its arms fill."""
 _WIDE = 100
 """Characters of the names of tasks that fit side by side, with some room between them."""
 _LINE = 150
 """Characters of text that fit side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """The colour of an arm, its sign in matplotlib's letters, and whether the sign is filled.
+
+    So a picture can be read without its colours too.
+    """
+
+    colour: str
+    marker: str
+    filled: bool = True
+
+
+_FIXED: Mapping[str, Style] = {
+    LARGE: Style("#4d5463", "o"),
+    SHOTS: Style("#4d5463", "o", filled=False),
+    SMALL: Style("#56b4e9", "s", filled=False),
+    SMALL_TUNED: Style("#56b4e9", "s"),
+    LARGE_TUNED: Style("#009e73", "D"),
+}
+HEADLINE = Style("#d55e00", "^")
+_WEAKER, _STRONGER = Style("#e69f00", "v", filled=False), Style("#8f2d56", "^", filled=False)
+"""Colours that those who confuse red and green tell apart too, after Okabe and Ito."""
+
+
+def styles(keys: Sequence[str]) -> Mapping[str, Style]:
+    """The style of each arm, given in the order of the report: strengths ascend."""
+    found: dict[str, Style] = {}
+    proxy = _WEAKER
+    for key in keys:
+        if key == headline():
+            found[key], proxy = HEADLINE, _STRONGER
+        else:
+            found[key] = _FIXED.get(key, proxy)
+    return found
 
 
 def picture(result: Result) -> bytes:
@@ -65,8 +101,8 @@ def _write_head(part: "SubFigure", result: Result) -> None:
 
 
 def _draw_accuracy(axes: "Axes", result: Result) -> None:
-    """Each task's arms side by side, the means over tasks at the end."""
-    keys = [key for key in result.labels if key in result.means]
+    """Each task's arms side by side, the means at the end."""
+    keys = [key for key in result.labels if any(key in scores for scores in result.tasks.values())]
     looks = styles(list(result.labels))
     columns = [*result.tasks.values(), *([result.means] if len(result.tasks) > 1 else [])]
     for number, key in enumerate(keys):
@@ -75,7 +111,7 @@ def _draw_accuracy(axes: "Axes", result: Result) -> None:
         _draw_points(axes, points, looks[key], result.labels[key])
     if len(result.tasks) > 1:
         axes.axvspan(len(columns) - 1.5, len(columns) - 0.5, color=LINE, alpha=0.35, linewidth=0, zorder=0)
-    names = [*(short(name) for name in result.tasks), _MEAN][: len(columns)]
+    names = [*(short(name) for name in result.tasks), mean_name(result)][: len(columns)]
     axes.set_xticks(range(len(columns)), names, rotation=0 if sum(map(len, names)) < _WIDE else 90)
     axes.tick_params(axis="x", length=0, labelcolor=INK)
     axes.set_xlim(-0.5, len(columns) - 0.5)
@@ -101,7 +137,7 @@ def _mark(axes: "Axes", x: list[float], y: list[float], style: Style, label: str
 
 def _draw_gaps(axes: "Axes", result: Result) -> None:
     """A row a task, their means at the bottom: alpha 1 with its interval, the best strength as an empty sign."""
-    rows = [*result.gaps.items(), *([(_MEAN, result.gap)] if result.gap and len(result.gaps) > 1 else [])]
+    rows = [*result.gaps.items(), *([("mean", result.gap)] if result.gap and len(result.gaps) > 1 else [])]
     if not rows:
         axes.set_axis_off()
         axes.text(0, 0.9, "Undefined: it needs all of large alone, proxy-tuned\nand tuned directly.", color=MUTED)

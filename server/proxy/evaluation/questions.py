@@ -18,8 +18,16 @@ class Question:
     prompt: str
     expected: str
 
-    def accepts(self, answer: str, matcher: Matcher) -> bool:
-        """Whether an answer is right; white space around it, and around the expected one, does not count."""
+    def accepts(self, answer: str, matcher: Matcher, *, cut: bool = False) -> bool:
+        """Whether an answer is right.
+
+        Args:
+            answer: white space around it, and around the expected one, does not count.
+            matcher: how they are compared.
+            cut: whether it would have gone on; such an answer is never exactly the expected one.
+        """
+        if cut and matcher == "exact":
+            return False
         given, wanted = answer.strip(), self.expected.strip()
         if matcher == "contains":
             return wanted in given

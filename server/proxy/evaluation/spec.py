@@ -1,5 +1,6 @@
 """What a user can ask for: one file, YAML or JSON, with two models and some tasks."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from loraloom.adapters.errors import InvalidName
 from loraloom.adapters.names import check_name
+from loraloom.adapters.scanner import number_text
 from loraloom.server.proxy.evaluation.errors import InvalidEvaluation
 
 HEADLINE = 1.0
@@ -92,7 +94,7 @@ class EvaluationSpec(Part):
     def _alphas_have_the_headline(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if HEADLINE not in value:
             raise ValueError("1 must be among them: it is the one that is not chosen by the test prompts")
-        if len(set(value)) < len(value) or not all(-4 <= alpha <= 4 for alpha in value):
+        if len(set(map(number_text, value))) < len(value) or not all(-4 <= alpha <= 4 for alpha in value):
             raise ValueError("give each once, from -4 to 4")
         return tuple(sorted(value))
 
@@ -139,7 +141,16 @@ def spec_from(values: object) -> EvaluationSpec:
 
 
 def read_spec(path: Path) -> EvaluationSpec:
-    """The comparison in a YAML or JSON file; relative paths are relative to the file.
+    """The comparison in a YAML or JSON file, with absolute paths.
+
+    Raises:
+        InvalidEvaluation: the file cannot be read, or does not fit.
+    """
+    return resolved(written_spec(path), path.parent)
+
+
+def written_spec(path: Path) -> EvaluationSpec:
+    """The comparison in a YAML or JSON file, with paths as they are written there.
 
     Raises:
         InvalidEvaluation: the file cannot be read, or does not fit.
@@ -150,7 +161,11 @@ def read_spec(path: Path) -> EvaluationSpec:
         values = yaml.safe_load(path.read_bytes())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidEvaluation(f"{path} cannot be read as YAML or JSON: {error}") from error
-    spec, folder = spec_from(values), path.parent
+    return spec_from(values)
+
+
+def resolved(spec: EvaluationSpec, folder: Path) -> EvaluationSpec:
+    """The same with absolute paths: the files of tasks are beside the description, models there or where we are."""
     models = {field: _found(value, folder) for field in ("large", "small", "expert") if (value := getattr(spec, field))}
     return spec.model_copy(update={**models, "tasks": tuple(_beside(task, folder) for task in spec.tasks)})
 
@@ -162,9 +177,16 @@ def _beside(task: TaskSpec, folder: Path) -> TaskSpec:
     )
 
 
+def nearest(name: str, folder: Path) -> Path | None:
+    """What is called so beside the description, else in the working directory, as an absolute path; None without."""
+    places = (start / os.path.expanduser(name) for start in (folder, Path()))
+    return next((place.absolute() for place in places if place.exists()), None)
+
+
 def _found(model: str, folder: Path) -> str:
-    """A model that is a folder beside the file, as an absolute path."""
-    return str((folder / model).absolute()) if (folder / model).is_dir() else model
+    """A model that is a folder, as an absolute path: servers run elsewhere."""
+    place = nearest(model, folder)
+    return str(place) if place is not None and place.is_dir() else model
 
 
 def _problem(details: Any) -> str:

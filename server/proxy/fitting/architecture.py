@@ -22,14 +22,35 @@ _ALIASES = {
 """How configurations of other kinds call the same number."""
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
-_MULTIMODAL = ("text_config", "vision_config", "audio_config", "thinker_config", "img_processor", "visual")
+_MULTIMODAL = (
+    "text_config",
+    "vision_config",
+    "audio_config",
+    "thinker_config",
+    "img_processor",
+    "audio_processor",
+    "embd_layer",
+    "vision_lora",
+    "visual",
+)
 # transformers leaves out of a file what is the class's default.
 _TIED_BY_DEFAULT = ("gemma", "cohere", "gpt2", "opt", "bloom")
 _WINDOW_BY_DEFAULT = ("mistral", "ministral", "gemma2", "gemma3", "cohere2", "exaone4", "olmo3", "gpt_oss", "cwm")
 _WINDOW_ON_DEMAND = ("qwen2", "qwen3")
 _RECURRENT = ("mamba", "ssm_", "linear_attn", "linear_num_", "linear_key_", "lru_", "rwkv")
-_RECURRENT_FIELDS = ("state_size", "attn_layer_period", "hybrid_override_pattern", "block_types")
+_RECURRENT_FIELDS = (
+    "state_size",
+    "attn_layer_period",
+    "hybrid_override_pattern",
+    "block_types",
+    "full_attn_idxs",
+    "conv_L_cache",
+)
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
+_OF_LAYERS = ("num_key_value_heads", "head_dim", "moe_intermediate_size")
+"""Further sizes that some configurations give for each layer."""
+_UNEVEN = ("block_configs", "num_key_value_heads_per_layer")
+"""Fields of models whose layers differ in size."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,10 @@ class Architecture:
         recurrent: whether some layer keeps a state instead of keys and values.
         experts: feed-forwards of a layer that a token is routed to, 0 without routing.
         active_experts: how many of these a token passes.
+        dense_layers: layers without routing, where others have it.
         max_position_embeddings: the longest sequence, in tokens.
+        uneven: whether layers differ in size; the sizes above are the largest then.
+        remote_code: whether only code that comes with the model can read its configuration.
     """
 
     architectures: tuple[str, ...]
@@ -78,7 +102,10 @@ class Architecture:
     recurrent: bool
     experts: int
     active_experts: int
+    dense_layers: int
     max_position_embeddings: int
+    uneven: bool
+    remote_code: bool
 
     @property
     def embedding(self) -> int:
@@ -88,7 +115,8 @@ class Architecture:
     @property
     def idle(self) -> int:
         """Numbers in the experts that one token does not pass."""
-        return self.layers * (self.experts - self.active_experts) * 3 * self.hidden * self.intermediate
+        routed = max(0, self.layers - self.dense_layers)
+        return routed * (self.experts - self.active_experts) * 3 * self.hidden * self.intermediate
 
     @property
     def parameters(self) -> int:
@@ -122,7 +150,8 @@ def read_architecture(folder: Path) -> Architecture:
 
 def parse_architecture(config: Mapping[str, Any]) -> Architecture:
     """The model that a configuration describes; raises the errors of Python where it has other types than it should."""
-    text = _canonical({**config, **text_part(config)})
+    given = {**config, **text_part(config)}
+    text = _canonical({**given, **_largest(given)})
     heads, context = text["num_attention_heads"], text["max_position_embeddings"]
     return Architecture(
         architectures=tuple(config.get("architectures") or ()),
@@ -144,7 +173,10 @@ def parse_architecture(config: Mapping[str, Any]) -> Architecture:
         recurrent=_recurrent(text),
         experts=text["num_experts"],
         active_experts=text["num_experts_per_tok"],
+        dense_layers=int(text.get("first_k_dense_replace") or len(text.get("mlp_only_layers") or ())),
         max_position_embeddings=context,
+        uneven=_uneven(given),
+        remote_code=bool(config.get("auto_map")) and not _is_in_transformers(_kind(config)),
     )
 
 
@@ -157,6 +189,8 @@ def unsuited(architecture: Architecture) -> Iterator[str]:
     elif not any(name.endswith(_CAUSAL) for name in architecture.architectures):
         named = ", ".join(architecture.architectures) or "nothing"
         yield f"it is not a causal language model (its config.json names {named})"
+    if architecture.uneven:
+        yield "layers of different sizes are not supported"
     if architecture.recurrent:
         yield "some of its layers keep a state instead of keys and values (Mamba, linear attention and their kin)"
     if architecture.latent_attention:
@@ -172,6 +206,29 @@ def _canonical(text: Mapping[str, Any]) -> dict[str, Any]:
         for name, aliases in _ALIASES.items()
     }
     return {**text, **found}
+
+
+def _layered(text: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The sizes that are given for each layer."""
+    names = (*(each for name, aliases in _ALIASES.items() for each in (name, *aliases)), *_OF_LAYERS)
+    found = {name: text[name] for name in names if isinstance(text.get(name), list) and text[name]}
+    return {name: [int(each) for each in sizes] for name, sizes in found.items()}
+
+
+def _largest(text: Mapping[str, Any]) -> dict[str, int]:
+    return {name: max(sizes) for name, sizes in _layered(text).items()}
+
+
+def _uneven(text: Mapping[str, Any]) -> bool:
+    differ = any(len(set(sizes)) > 1 for sizes in _layered(text).values())
+    return differ or any(text.get(field) is not None for field in _UNEVEN)
+
+
+def _is_in_transformers(kind: str) -> bool:
+    """Whether transformers has this kind itself: many a model of such a kind still names code of its own."""
+    from transformers import CONFIG_MAPPING
+
+    return kind in CONFIG_MAPPING
 
 
 def _kind(text: Mapping[str, Any]) -> str:

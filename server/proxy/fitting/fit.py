@@ -62,6 +62,9 @@ def _refusals(large: Checkpoint, small: Checkpoint, expert: Checkpoint | None) -
         yield from _beyond(large, small)
         yield from _beyond(small, small)
     yield from _quantized(small)
+    if large.architecture.quantization == "bitsandbytes":
+        yield f"{large.name} is quantized by bitsandbytes, whose loader reads one checkpoint: take another method's"
+    yield from _remote(small)
     if small.architecture.experts and not any(unsuited(small.architecture)):
         yield f"{small.name} is a mixture of experts: take a dense small model (the large one may have experts)"
     if small.parameters > large.parameters:
@@ -102,8 +105,18 @@ def _quantized(model: Checkpoint) -> Iterator[str]:
         yield f"{model.name} is quantized ({method}): take the same model unquantized (the large one may be quantized)"
 
 
+def _remote(model: Checkpoint) -> Iterator[str]:
+    if model.architecture.remote_code:
+        yield (
+            f"{model.name} needs code that comes with it (`auto_map` in its config.json), which is not run for a small "
+            "model: take one of a kind that transformers has, or a copy that is written as such a kind, without "
+            "`auto_map`"
+        )
+
+
 def _expert(small: Checkpoint, expert: Checkpoint) -> Iterator[str]:
     yield from _quantized(expert)
+    yield from _remote(expert)
     if reason := mismatch(small.tokens, expert.tokens):
         yield f"the expert has another tokenizer than the small model: {reason}"
     names = sorted(name for name in small.shapes.keys() | expert.shapes.keys() if _differ(name, small, expert))
@@ -148,7 +161,12 @@ def _token_notes(large: Checkpoint, small: Checkpoint) -> Iterator[str]:
         yield f"special tokens differ ({special}): those of the large model are used"
     if large.tokens.ids == small.tokens.ids and large.tokens.digest != small.tokens.digest:
         yield "the tokenizers have the same ids but other merges or scores: the large model's is used for both"
-    if large.tokens.chat_template is None:
+    if large.tokens.templates:
+        yield (
+            f"the large model has several chat templates ({', '.join(large.tokens.templates)}), none called default: "
+            "chat needs one after `--`, as in `-- --chat-template FILE`"
+        )
+    elif large.tokens.chat_template is None:
         yield "the large model has no chat template: chat needs one after `--`, as in `-- --chat-template FILE`"
     elif large.tokens.chat_template != small.tokens.chat_template:
         yield "the chat templates differ: the large model's is used for both"

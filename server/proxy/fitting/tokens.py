@@ -24,13 +24,15 @@ class Tokens:
         digest: identifies the map from tokens to ids with the merges, or None without a tokenizer.
         ids: the id of each token, or None where only sentencepiece could tell.
         special: the tokens of `SPECIAL`, as far as they are told.
-        chat_template: Jinja, or None without one.
+        chat_template: Jinja, or None without one; of several, the one called default.
+        templates: the names of chat templates, where there are several and none is called default.
     """
 
     digest: str | None
     ids: Mapping[str, int] | None
     special: Mapping[str, str]
     chat_template: str | None
+    templates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ def read_tokens(folder: Path) -> Tokens:
     ids = None if tokens is None or tokens.ids is None else {**_added(folder, config), **tokens.ids}
     if ids and not all(type(number) is int for number in ids.values()):
         raise InvalidBase(f"{folder / 'tokenizer.json'} is damaged: download the model again")
+    template = _chat_template(folder, config)
+    named = template if isinstance(template, dict) else {"default": template}
     return Tokens(
         digest=None if tokens is None else tokens.digest,
         ids=ids,
         special=_special({**_object(folder / "special_tokens_map.json"), **config}),
-        chat_template=_chat_template(folder, config),
+        chat_template=named.get("default"),
+        templates=() if "default" in named else tuple(named),
     )
 
 
@@ -140,10 +145,19 @@ def _special(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
-def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Where several are named, all of them together."""
+def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | dict[str, str] | None:
+    """The one, or all by their names where there are several."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")
     found = _object(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
-    return found if found is None or isinstance(found, str) else json.dumps(found)
+    return found if found is None or isinstance(found, str) else _named(found, folder)
+
+
+def _named(templates: Any, folder: Path) -> dict[str, str]:
+    """Several templates are written as objects with a name and a template, or as one object."""
+    try:
+        found = {each["name"]: each["template"] for each in templates} if isinstance(templates, list) else templates
+        return {str(name): str(template) for name, template in found.items()}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InvalidBase(f"{folder / 'tokenizer_config.json'} is damaged: download the model again") from error

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from loraloom.server.cli import proxy_eval
 from loraloom.server.proxy.evaluation.plan import Plan
 from loraloom.server.proxy.evaluation.result import Result
-from loraloom.server.proxy.evaluation.run import Tell
+from loraloom.server.proxy.evaluation.rounds import Tell
 from loraloom.server.proxy.evaluation.words import conclusion
 from tests.server.cli.conftest import Loraloom
 from tests.server.proxy.evaluation.described import described, found, plan_of, written
@@ -71,26 +72,50 @@ def test_tables_and_conclusion(loraloom: Loraloom, spec: Path, served_by_nobody:
     assert lines[-1] == "proxy-eval/result.json, proxy-eval/report.png"
 
 
+def test_means_say_how_many_tasks_they_are_of(loraloom: Loraloom, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, without = plan_of(), plan_of(large_adapter=None)
+    some = found(replace(plan, tasks=(plan.tasks[0], without.tasks[1])))
+    monkeypatch.setattr(proxy_eval, "evaluate", lambda *_: some)
+    lines = loraloom("proxy", "eval", spec).out.splitlines()
+    assert sum(line.startswith("mean of 1 of 2 tasks ") for line in lines) == 8
+
+
 def test_json(loraloom: Loraloom, spec: Path, served_by_nobody: Result) -> None:
     outcome = loraloom("proxy", "eval", spec, "--json", "--out", "elsewhere")
     assert (outcome.status, outcome.out) == (0, served_by_nobody.text())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(
-    loraloom: Loraloom, spec: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    loraloom: Loraloom, spec: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     unwound: list[bool] = []
 
     def killed(*_: object) -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
         finally:
             unwound.append(True)
 
     monkeypatch.setattr(proxy_eval, "evaluate", killed)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as caught:
         loraloom("proxy", "eval", spec)
-    assert (caught.value.code, unwound) == (143, [True])
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert (caught.value.code, unwound) == (128 + number, [True])
+    assert signal.getsignal(number) is before
+
+
+def test_nohup_keeps_it_running(
+    loraloom: Loraloom, spec: Path, served_by_nobody: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hung_up(*_: object) -> Result:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return served_by_nobody
+
+    monkeypatch.setattr(proxy_eval, "evaluate", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert loraloom("proxy", "eval", spec).status == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

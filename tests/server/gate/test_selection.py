@@ -322,7 +322,7 @@ async def test_a_proxy_tuned_server_serves_adapters_of_its_two_models_only(proxi
 
 async def test_an_adapter_that_fits_both_models(store: Store, publish: Publish) -> None:
     models = (ServedBase(name, SERVED, store) for name in ("large", "small"))
-    selector = Selector(store, ["large"], ServedPair(*models), Limit(MAX_RANK))
+    selector = Selector(store, ["large"], ServedPair(*models, store), Limit(MAX_RANK))
     publish("sql", base=None)
     with pytest.raises(BaseMismatch, match="fits the large model 'large' and the small one 'small' alike"):
         await selector.choose({"model": "sql"})

@@ -84,6 +84,14 @@ QWEN3_NEXT = _named(
     "Qwen3NextForCausalLM", "qwen3_next", 48, 2048, 16, 2, 5120, 151936, 262144, linear_num_key_heads=16,
     num_experts=512, num_experts_per_tok=10, moe_intermediate_size=512,
 )  # fmt: skip
+LFM2 = _named(
+    "Lfm2ForCausalLM", "lfm2", 16, 2048, 32, 8, 6656, 65536, 128000, conv_L_cache=3,
+    full_attn_idxs=[2, 5, 8, 10, 12, 14],
+)  # fmt: skip
+PHI4_MULTIMODAL = _named(
+    "Phi4MMForCausalLM", "phi4mm", 32, 3072, 24, 8, 8192, 200064, 131072, sliding_window=262144,
+    embd_layer={"embedding_cls": "image_audio"}, audio_processor={"name": "cascades"}, vision_lora={"r": 256},
+)  # fmt: skip
 MAMBA = {
     "architectures": ["MambaForCausalLM"],
     "model_type": "mamba",

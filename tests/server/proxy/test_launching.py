@@ -79,6 +79,12 @@ def test_also_with_an_expert_of_its_own(plan: Plan, tmp_path: Path) -> None:
         (["--spec-method=ngram"], "a draft model"),
         (["--fully-sharded-loras"], "--fully-sharded-loras does not .* only the first get adapters"),
         (["--enable-prompt-embeds"], "the small model needs the tokens"),
+        (["--lora-target-modules", "q_proj"], "a request's strength"),
+        (["--model-impl=transformers"], "attention has to be vLLM's own"),
+        (["--tokenizer", "other"], "put the other one into the models' folders"),
+        (["--hf-config-path", "other"], "the models' own config.json"),
+        (["--revision", "main"], "a folder of that revision"),
+        (["--load-format", "runai_streamer"], "it reads one checkpoint only; give one of auto, "),
         (["--quantization", "fp8"], "--quantization does not .* give a large model that is stored quantized"),
         (["--quant=fp8"], "--quantization does not"),
         (["-q", "fp8"], "--quantization does not"),
@@ -94,7 +100,21 @@ def test_arguments_that_do_not_go_with_it(plan: Plan, extra: list[str], reason: 
 
 
 def test_arguments_that_do(plan: Plan) -> None:
-    extra = ("-pp", "1", "-tp", "2", "--max-num-seqs=4", "--quality", "--served", "small.q", "--enforce-eager")
+    extra = (
+        "-pp",
+        "1",
+        "-tp",
+        "2",
+        "--load-format",
+        "dummy",
+        "--tokenizer-mode",
+        "auto",
+        "--max-num-seqs=4",
+        "--quality",
+        "--served",
+        "small.q",
+        "--enforce-eager",
+    )
     assert len(plan(*extra).arguments) == 2
 
 
@@ -129,9 +149,25 @@ def test_the_small_models_context_is_the_longest(plan: Plan, extra: list[str], a
     assert list(plan(*extra, small=SHORT).arguments[2:]) == added
 
 
-def test_a_longer_one_is_refused(plan: Plan) -> None:
-    with pytest.raises(ProxyMismatch, match="--max-model-len 4096: the small model knows 2048 positions"):
-        plan("--max-model-len", "4096", small=SHORT)
+@pytest.mark.parametrize("length", ["4096", "128k", "-1", "auto"])
+def test_a_longer_one_is_refused(plan: Plan, length: str) -> None:
+    with pytest.raises(ProxyMismatch, match=f"--max-model-len {length}: the small model knows 2048 positions"):
+        plan("--max-model-len", length, small=SHORT)
+
+
+def test_heads_that_cannot_be_divided(plan: Plan) -> None:
+    with pytest.raises(ProxyMismatch, match="--tensor-parallel-size 3 does not divide the small model's 32 attention"):
+        plan("--tensor-parallel-size", "3")
+
+
+def test_a_plain_large_model_that_nobody_could_select(plan: Plan, tmp_path: Path) -> None:
+    expert = str(write_model(tmp_path / "tuned", LLAMA32_1B, weights=WEIGHTS))
+    with pytest.raises(InvalidSettings, match="selected by its name and '~0', and .*: give it a --served-name"):
+        plan(proxy_expert=expert, served_name="llama3:70b")
+
+
+def test_without_an_expert_of_its_own_any_name_will_do(plan: Plan) -> None:
+    assert plan(served_name="llama3:70b").arguments
 
 
 @pytest.mark.parametrize("large", [{}, SHORT])

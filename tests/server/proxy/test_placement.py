@@ -121,3 +121,13 @@ def test_a_name_that_could_not_be_asked_for(placement: OnThePair, publish_small:
 def test_how_a_version_acts_by_itself(placement: OnThePair, small: VersionRecord, large: VersionRecord) -> None:
     assert placement.application(small) == Application("small@1~0.9", by_proxy=True, alpha=0.9)
     assert placement.application(large) == Application("large@1", by_proxy=False, alpha=None)
+
+
+def test_an_expert_of_its_own_steers_whatever_is_asked_for(with_expert: OnThePair, large: VersionRecord) -> None:
+    assert with_expert.application(large) == Application("large@1", by_proxy=False, alpha=0.9)
+
+
+def test_strengths_that_hardly_differ_are_one(placement: OnThePair, small: VersionRecord) -> None:
+    models = {placement.place(of(small), alpha).model for alpha in (0.3, 0.1 + 0.2, 0.30000001)}
+    assert models == {"small@1~0.3"}
+    assert placement.place(of(small), 1e-30).model == "small@1~0"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from loraloom.adapters.errors import MixtureRankTooHigh
 from loraloom.adapters.manifest import WEIGHTS_FILE, read_manifest
-from loraloom.adapters.mixtures.mix import Limit, Outcome
+from loraloom.adapters.mixtures.mix import Limit, Outcome, mix
 from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import parse
 from loraloom.adapters.normal import FILES, normalise
@@ -165,3 +165,14 @@ def test_a_plain_recipe_is_none(stored: Store, tmp_path: Path) -> None:
     recipe: Recipe = settled(parse("a+b").mixture, stored.resolve)
     with pytest.raises(AssertionError):
         write_variant(recipe, [], tmp_path, None)
+
+
+def test_the_error_is_that_of_the_adapters(stored: Store, tmp_path: Path) -> None:
+    """And not made smaller by the strength, which nothing is left out of."""
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    plain.mkdir()
+    made = variant(stored, "svd(rank=1):a+b~4")
+    sources = [(each.weight, stored.folder(each.version.digest)) for each in made.ingredients]
+    expected = mix(made.method, sources, plain)
+    assert expected.error > 0.1
+    assert written(stored, made, out).error == pytest.approx(expected.error)

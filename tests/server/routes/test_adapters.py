@@ -1,6 +1,7 @@
 """/v1/adapters: list, show, publish from a source, tag and remove."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -427,7 +428,7 @@ async def test_or_for_the_one_that_is_said(
 
 
 async def test_what_fits_both_has_to_be_said(serve: Serve, build_gate: BuildGate, allowed: Path, store: Store) -> None:
-    pair = ServedPair(*(ServedBase(name, SERVED, store, f"org/{name}") for name in ("large", "small")))
+    pair = ServedPair(*(ServedBase(name, SERVED, store, f"org/{name}") for name in ("large", "small")), store)
     client = serve(build_gate(pair, proxy_small="org/small", allowed_sources=[str(allowed)]))
     body = {"name": "sql", "source": str(small_adapter(allowed / "sql"))}
     with unchanged(store):
@@ -435,6 +436,16 @@ async def test_what_fits_both_has_to_be_said(serve: Serve, build_gate: BuildGate
     reply = await client.post(ADAPTERS, json={**body, "base": "small"})
     assert (reply.status_code, reply.json()["base_name"]) == (201, "small")
     assert (await client.get("/v1/models/sql")).json()["applied"] == "proxy"
+
+
+async def test_what_is_to_be_converted_has_to_be_said_too(serve: Serve, pair_gate: Gate, tmp_path: Path) -> None:
+    folder = small_adapter(tmp_path / "dora")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    files = [("file", (name, (folder / name).read_bytes())) for name in ("adapter_config.json", WEIGHTS_FILE)]
+    reply = await serve(pair_gate).post(ADAPTERS, data={"name": "dora"}, files=files)
+    assert told(reply) == (400, "invalid_body")
+    assert "name the model it was trained on, 'tiny' or 'tinier'" in error_of(reply)["message"]
 
 
 async def test_of_an_adapter_that_steers_every_strength_counts(

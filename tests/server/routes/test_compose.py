@@ -120,7 +120,7 @@ async def test_on_a_proxy_tuned_server_the_base_may_be_the_small_model(
 ) -> None:
     """Whose adapters a and b then are."""
     small = ServedBase("small", fingerprint(tiny_base), store, str(tiny_base))
-    pair = ServedPair(ServedBase(BASE, SERVED, store, "/models/large"), small)
+    pair = ServedPair(ServedBase(BASE, SERVED, store, "/models/large"), small, store)
     client = serve(replace(composing, base=pair))
     reply = await client.post(JOBS, json={**WANTED, "base": "small"})
     assert reply.status_code == 202, reply.text

@@ -124,3 +124,9 @@ async def test_another_server_does_not(client: httpx.AsyncClient, publish: Publi
     publish("sql")
     card = (await client.get("/v1/models/sql")).json()
     assert (card["applied"], card["alpha"]) == (None, None)
+
+
+async def test_what_an_answer_says_can_be_looked_up(serve: Serve, pair_gate: Gate, publish_small: Publish) -> None:
+    publish_small("steering")
+    found = (await serve(pair_gate).get("/v1/models/steering@1~0.5")).json()
+    assert (found["id"], found["applied"]) == ("steering@1~0.5", "proxy")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from vllm.config import set_current_vllm_config
 from vllm.lora.layers import BaseLayerWithLoRA, LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
@@ -41,7 +42,7 @@ def test_every_attention_layer_gets_its_twin(models: Models) -> None:
     """The models are of one weight and differ in the names of their caches."""
     config = engine_config(models)
     with set_current_vllm_config(config):
-        expert, antiexpert = (build_small(config, str(models.small), name) for name in ("expert", "antiexpert"))
+        expert, antiexpert = (build_small(config, str(models.small), name, rows=2) for name in ("expert", "antiexpert"))
     paths = [name for name, layer in expert.named_modules() if isinstance(layer, Attention)]
     parameters = [name for name, _ in expert.named_parameters()]
     join_attention(expert, antiexpert)
@@ -109,8 +110,10 @@ class Model(nn.Module):
 
     def __init__(self, *, gathers: bool = True) -> None:
         super().__init__()
+        self.config = PreTrainedConfig(hidden_size=2)
         self.layer = Layer(Wrapper())
         self.rows: list[int] = []
+        self.seen: list[tuple[int, int]] = []
         self._gathers = gathers
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -119,6 +122,7 @@ class Model(nn.Module):
 
     def forward(self, input_ids: None, positions: torch.Tensor, *, inputs_embeds: torch.Tensor) -> torch.Tensor:
         self.rows.append(len(inputs_embeds))
+        self.seen.append((inputs_embeds.data_ptr(), positions.data_ptr()))
         added: torch.Tensor = self.layer(inputs_embeds) + 100 * positions.unsqueeze(1)
         return added
 
@@ -129,7 +133,7 @@ class Model(nn.Module):
 
 def test_one_pass_gives_both() -> None:
     model = Model()
-    twins = Twins(model)
+    twins = Twins(model, 4)
     twins.narrow_adapters()
     expert, antiexpert = twins.hidden(torch.tensor([3, 4]), torch.tensor([0, 1]))
     assert expert.tolist() == [[9, 9], [110, 110]]
@@ -141,4 +145,18 @@ def test_one_pass_gives_both() -> None:
 
 
 def test_a_rank_that_gathers_no_logits_has_none() -> None:
-    assert Twins(Model(gathers=False)).logits(torch.zeros(1, 2), torch.zeros(1, 2)) is None
+    assert Twins(Model(gathers=False), 4).logits(torch.zeros(1, 2), torch.zeros(1, 2)) is None
+
+
+def test_every_step_lies_where_the_first_one_did() -> None:
+    """CUDA graphs read their input there again."""
+    model = Model()
+    twins = Twins(model, 4)
+    for tokens in ([3, 4], [5], [6, 7, 8, 9]):
+        twins.hidden(torch.tensor(tokens), torch.arange(len(tokens)))
+    assert len(set(model.seen)) == 1
+
+
+def test_attention_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="the small model's attention is not vLLM's own"):
+        join_attention(nn.Linear(1, 1), nn.Linear(1, 1))

@@ -10,8 +10,9 @@ import yaml
 
 from loraloom.server.proxy.evaluation.arms import LARGE, LARGE_TUNED, SHOTS, SMALL, SMALL_TUNED, Arm, arms_of
 from loraloom.server.proxy.evaluation.asking import Answer, Asked
+from loraloom.server.proxy.evaluation.models import Models
 from loraloom.server.proxy.evaluation.outcome import Measured, result_of
-from loraloom.server.proxy.evaluation.plan import Models, Plan
+from loraloom.server.proxy.evaluation.plan import Plan
 from loraloom.server.proxy.evaluation.questions import Question
 from loraloom.server.proxy.evaluation.result import Result
 from loraloom.server.proxy.evaluation.rounds import Round, bounds
@@ -78,7 +79,7 @@ def plan_of(
         Task(each, _questions(each.name, "test", questions), _questions(each.name, "shot", 2), "")
         for each in spec.tasks
     )
-    return Plan(spec, Models(spec.large, spec.small, spec.expert), tuple(read), "{{ messages }}")
+    return Plan(spec, spec, Models(spec.large, spec.small, spec.expert), tuple(read), "{{ messages }}", spec.vllm)
 
 
 def measured_of(plan: Plan, arms: Sequence[Arm] | None = None, chances: Mapping[str, float] = CHANCE) -> Measured:

@@ -33,6 +33,16 @@ def test_an_expert() -> None:
     assert "large-shots" not in found
 
 
+def test_strengths_that_are_nearly_the_same_are_two_arms() -> None:
+    plan = plan_of(alphas=(1.0, 1.0000001))
+    assert list(models(plan).items())[4:6] == [
+        ("proxy~1", "tuned/date~1"),
+        ("proxy~1.0000001", "tuned/date~1.0000001"),
+    ]
+    labels = [arm.label for arm in arms_of(plan.spec)]
+    assert len(set(labels)) == len(labels)
+
+
 def test_without_adapters_of_the_large_model_nothing_is_tuned_directly() -> None:
     plan, without = plan_of(), plan_of(large_adapter=None)
     assert "large-tuned" not in {arm.key for arm in arms_of(without.spec)}
@@ -51,6 +61,9 @@ def test_a_request_is_greedy_and_has_its_examples_as_turns() -> None:
         "messages": [{"role": "user", "content": "date test 3"}],
         "max_tokens": 64,
         "temperature": 0,
+        "top_p": 1,
+        "top_k": 0,
+        "repetition_penalty": 1,
     }
     shown = by_key["large-shots"].request(task, task.questions[3], 64)["messages"]
     assert [turn["role"] for turn in shown] == ["user", "assistant"] * 2 + ["user"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -37,6 +39,11 @@ def asker(chat: Chat, concurrency: int = 3) -> Asker:
 
 def requests(count: int) -> list[dict[str, object]]:
     return [{"model": "m", "number": number} for number in range(count)]
+
+
+def test_a_missing_client_is_told_by_the_plan_and_not_by_an_import() -> None:
+    program = "import sys; sys.modules['httpx'] = None\nimport loraloom.server.cli.proxy_eval\n"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 async def test_answers_come_in_order_and_no_more_than_so_many_at_once() -> None:

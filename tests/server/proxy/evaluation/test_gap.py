@@ -5,11 +5,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from loraloom.server.proxy.evaluation.gap import MIN_GAP, Rights, closed
+from loraloom.server.proxy.evaluation.gap import MIN_GAP, Gain, Rights, closed, gained
 
 
 def some(right: int, count: int = 100) -> Sequence[bool]:
     return [number < right for number in range(count)]
+
+
+def test_a_gain_is_of_the_same_questions_and_of_the_mean_over_tasks() -> None:
+    found = gained([(some(20), some(60)), (some(5, 10), some(5, 10))])
+    assert found.value == pytest.approx(0.2)
+    assert 0.1 < found.low < 0.2 < found.high < 0.3
+    # Answers that differ to no question leave no doubt, however few are right.
+    assert gained([(some(20), some(20))]) == Gain(0, 0, 0)
 
 
 def test_of_one_task() -> None:

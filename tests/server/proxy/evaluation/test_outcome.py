@@ -76,6 +76,27 @@ def test_a_gap_needs_all_three() -> None:
     assert result.gap == result.gaps["date"]
 
 
+def test_means_are_over_the_tasks_that_every_arm_took() -> None:
+    plan, without = plan_of(), plan_of(large_adapter=None)
+    chances = {"large": 0.2, "large-tuned": 0.9}
+    some = replace(plan, tasks=(plan.tasks[0], without.tasks[1]))
+    result = found(some, measured_of(some, chances=chances))
+    assert result.shared == ("date",)
+    assert result.means == result.tasks["date"]
+    assert found(without).shared == ("date", "sql")
+
+
+def test_what_alpha_1_gains() -> None:
+    plan = plan_of(questions=100)
+    result = found(plan, measured_of(plan, chances={"large": 0.1, "small-tuned": 0.5, "proxy~1": 0.7}))
+    assert set(result.gains) == {"large", "small-tuned"}
+    for key, gain in result.gains.items():
+        assert gain.value == pytest.approx(result.means["proxy~1"].accuracy.value - result.means[key].accuracy.value)
+        assert gain.low < gain.value < gain.high
+    arms = [arm for arm in arms_of(plan.spec) if arm.key != "proxy~1"]
+    assert found(plan, measured_of(plan, arms)).gains == {}
+
+
 def test_servers_add_up() -> None:
     plan = plan_of()
     parts = [[arm for arm in arms_of(plan.spec) if arm.server == name] for name in ("large", "proxy", "small")]

@@ -1,5 +1,6 @@
 """What is refused before anything is started."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,13 @@ import yaml
 
 from loraloom.server.proxy.evaluation.errors import InvalidEvaluation
 from loraloom.server.proxy.evaluation.plan import Plan, planned
-from loraloom.server.proxy.evaluation.spec import read_spec
 from tests.adapters.small_adapters import small_adapter
 from tests.server.proxy.configurations import LLAMA31_8B, write_model
 from tests.server.proxy.evaluation.described import LARGE_CONFIG, SMALL_CONFIG, WEIGHTS, described, written
 
 
 def plan_in(folder: Path, description: dict[str, Any]) -> Plan:
-    return planned(read_spec(written(folder, description)), print)
+    return planned(written(folder, description), print)
 
 
 def test_a_description_that_fits(tmp_path: Path) -> None:
@@ -66,8 +66,65 @@ def test_without_a_chat_template_one_must_be_named(tmp_path: Path) -> None:
     (tmp_path / "large-model/tokenizer_config.json").write_text("{}")
     with pytest.raises(InvalidEvaluation, match="has no chat template: name one as `vllm: .--chat-template, FILE.`"):
         plan_in(tmp_path, description)
+
+
+@pytest.mark.parametrize("place", ["spec", "here"])
+def test_a_chat_template_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    for folder in ("spec", "here"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    description = described(tmp_path / "spec")
+    (tmp_path / place / "x.jinja").write_text(f"{{{{ {place} }}}}")
     for words in (["--chat-template", "x.jinja"], "--chat-template=x.jinja"):
-        assert plan_in(tmp_path, {**description, "vllm": words}).template is None
+        assert plan_in(tmp_path / "spec", {**description, "vllm": words}).template == f"{{{{ {place} }}}}"
+    (tmp_path / place / "x.jinja").unlink()
+    with pytest.raises(InvalidEvaluation, match="--chat-template x.jinja: there is no such file"):
+        plan_in(tmp_path / "spec", {**description, "vllm": "--chat-template x.jinja"})
+    given = plan_in(tmp_path / "spec", {**description, "vllm": ["--chat-template", "{{ messages[0] }}"]})
+    assert given.template == "{{ messages[0] }}"
+
+
+def test_several_chat_templates(tmp_path: Path) -> None:
+    description = described(tmp_path)
+    several = [{"name": "rag", "template": "r"}, {"name": "tools", "template": "t"}]
+    config = tmp_path / "large-model/tokenizer_config.json"
+    config.write_text(json.dumps({"chat_template": [*several, {"name": "default", "template": "d"}]}))
+    assert plan_in(tmp_path, description).template == "d"
+    config.write_text(json.dumps({"chat_template": several}))
+    with pytest.raises(InvalidEvaluation, match=r"several chat templates \(rag, tools\), none called default"):
+        plan_in(tmp_path, description)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--port 1", "vllm: --port is set by LoraLoom"),
+        ("--quantization fp8", "vllm: --quantization does not go with --proxy-small"),
+        ("-pp 2", "vllm: -pp does not go with --proxy-small"),
+    ],
+)
+def test_what_serve_would_refuse_is_told_once_before_the_first_server(tmp_path: Path, words: str, reason: str) -> None:
+    with pytest.raises(InvalidEvaluation) as caught:
+        plan_in(tmp_path, described(tmp_path, vllm=words))
+    (told,) = str(caught.value).splitlines()[1:]
+    assert told.strip().startswith(reason)
+
+
+def test_every_server_gets_the_length_of_the_model_with_the_shortest(tmp_path: Path) -> None:
+    description = described(tmp_path)
+    assert plan_in(tmp_path, description).vllm == ()
+    short = {**SMALL_CONFIG, "max_position_embeddings": 4096}
+    description["small"] = write_model(tmp_path / "short", short, weights=WEIGHTS).name
+    assert plan_in(tmp_path, description).vllm == ("--max-model-len", "4096")
+    chosen = ("--max-model-len", "2048")
+    assert plan_in(tmp_path, {**description, "vllm": list(chosen)}).vllm == chosen
+    with pytest.raises(InvalidEvaluation, match="--max-model-len 8192: the small model knows 4096 positions"):
+        plan_in(tmp_path, {**description, "vllm": "--max-model-len 8192"})
+
+
+def test_the_type_that_was_chosen_is_known(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path, described(tmp_path, vllm="--dtype bfloat16"))
+    assert plan.dtypes == dict.fromkeys(("large", "proxy", "small"), "bfloat16")
 
 
 def test_an_expert(tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from loraloom.server.proxy.evaluation.errors import EvaluationFailed
+from loraloom.server.proxy.evaluation.errors import EvaluationFailed, InvalidEvaluation
 from loraloom.server.proxy.evaluation.plan import Plan, planned
 from loraloom.server.proxy.evaluation.result import Result
 from loraloom.server.proxy.evaluation.run import evaluate
-from loraloom.server.proxy.evaluation.spec import read_spec
-from tests.server.proxy.evaluation.described import described, written
+from tests.server.proxy.evaluation.described import described, plan_of, written
 
 ROOT = Path(__file__).parents[4]
 FAKE = (sys.executable, "-m", "tests.server.proxy.evaluation.fake_chat")
@@ -26,7 +25,7 @@ def evaluated(plan: Plan, out: Path, told: list[str] | None = None, **environmen
 
 
 def plan_in(folder: Path, **fields: Any) -> Plan:
-    return planned(read_spec(written(folder, described(folder, **fields))), print)
+    return planned(written(folder, described(folder, **fields)), print)
 
 
 def logged(out: Path, server: str) -> list[dict[str, Any]]:
@@ -67,6 +66,8 @@ def test_every_arm_gets_what_it_answers(tmp_path: Path) -> None:
     assert words[words.index("--proxy-small") + 1] == str(tmp_path / "small-model")
     assert words[words.index("--") + 1 :][:3] == ["--dtype", "float32", "--chat-template"]
     assert first["temperature"] == 0
+    with pytest.raises(InvalidEvaluation, match="choose another --out"):
+        evaluated(plan_of(), out)
 
 
 def test_a_server_that_does_not_start_leaves_what_the_one_before_gave(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from loraloom.server.proxy.evaluation.errors import InvalidEvaluation
-from loraloom.server.proxy.evaluation.spec import EvaluationSpec, read_spec, spec_from
+from loraloom.server.proxy.evaluation.spec import EvaluationSpec, nearest, read_spec, spec_from, written_spec
 
 TASK = {"name": "date", "test": "t.jsonl", "shots": "s.jsonl", "small_adapter": "small", "large_adapter": "large"}
 GIVEN = {"large": "org/large", "small": "org/small", "tasks": [TASK]}
@@ -81,6 +81,22 @@ def test_a_file_says_where_its_files_are(tmp_path: Path) -> None:
     assert task.shots == tmp_path / "in/../s"
     assert (task.small_adapter, task.large_adapter) == (tmp_path / "in/x", None)
     assert EvaluationSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_a_model_may_be_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("in", "here/large", "here/small", "in/small"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    path = tmp_path / "in/spec.json"
+    path.write_text(
+        '{"large": "large", "small": "small", "shots": 0, "tasks": [{"name": "a", "test": "t", "small_adapter": "x"}]}'
+    )
+    spec = read_spec(path)
+    assert (spec.large, spec.small) == (str(tmp_path / "here/large"), str(tmp_path / "in/small"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert nearest("~/here", path.parent) == tmp_path / "here"
+    assert nearest("~nobody-has-this-name/x", path.parent) is None
+    assert (written_spec(path).large, written_spec(path).tasks[0].test) == ("large", Path("t"))
 
 
 @pytest.mark.parametrize("text", ["a: [", "\x00", "- 4", "4"])

@@ -31,7 +31,10 @@ def test_every_number_of_llama(tmp_path: Path) -> None:
         recurrent=False,
         experts=0,
         active_experts=0,
+        dense_layers=0,
         max_position_embeddings=131072,
+        uneven=False,
+        remote_code=False,
     )
 
 
@@ -60,6 +63,13 @@ def test_a_token_passes_few_of_many_experts() -> None:
     assert (sparse.experts, sparse.active_experts, sparse.intermediate) == (128, 8, 768)
     assert (sparse.parameters - sparse.idle) / 1e9 == pytest.approx(3.35, rel=5e-3)
     assert parse_architecture(known.LLAMA31_8B).idle == 0
+
+
+@pytest.mark.parametrize("dense", [{"first_k_dense_replace": 3}, {"mlp_only_layers": [0, 1, 2]}])
+def test_a_layer_without_routing_has_no_idle_experts(dense: known.Config) -> None:
+    every = parse_architecture(known.QWEN3_30B_A3B)
+    some = parse_architecture({**known.QWEN3_30B_A3B, **dense})
+    assert some.idle * 48 == every.idle * 45
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,12 @@ def test_what_can_be_tuned(config: known.Config) -> None:
         ({**known.LLAMA31_8B, "layer_types": ["conv", "full_attention"]}, "a state instead of keys and values"),
         ({**known.MIXTRAL, "attn_type_list": [0, 1]}, "a state instead of keys and values"),
         ({**known.GPT2, "model_type": "rwkv"}, "a state instead of keys and values"),
+        (known.LFM2, "a state instead of keys and values"),
         (known.LLAVA, "it is multimodal"),
+        (known.PHI4_MULTIMODAL, "it is multimodal"),
+        ({**known.LLAMA31_8B, "num_key_value_heads": [8, 4, 8]}, "layers of different sizes are not supported"),
+        ({**known.LLAMA31_8B, "intermediate_size": [8192, 4096]}, "layers of different sizes are not supported"),
+        ({**known.LLAMA31_8B, "block_configs": [{}, {}]}, "layers of different sizes are not supported"),
         (known.T5, "it is an encoder-decoder model"),
         (known.BERT, "not a causal language model (its config.json names BertForMaskedLM)"),
         ({**known.BERT, "architectures": None}, "names nothing"),
@@ -116,6 +131,18 @@ def test_what_can_be_tuned(config: known.Config) -> None:
 def test_what_cannot(config: known.Config, reason: str) -> None:
     (told,) = unsuited(parse_architecture(config))
     assert reason in told
+
+
+def test_sizes_of_each_layer_that_do_not_differ() -> None:
+    config = {**known.LLAMA31_8B, "num_attention_heads": [32] * 32, "num_key_value_heads": [8] * 32}
+    assert parse_architecture(config) == parse_architecture(known.LLAMA31_8B)
+
+
+def test_code_that_comes_with_a_model_counts_where_transformers_has_none() -> None:
+    code = {"auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+    assert not parse_architecture({**known.LLAMA31_8B, **code}).remote_code
+    assert parse_architecture({**known.LLAMA31_8B, **code, "model_type": "own-kind"}).remote_code
+    assert not parse_architecture({**known.LLAMA31_8B, "model_type": "own-kind"}).remote_code
 
 
 def test_other_names_for_the_same_sizes() -> None:

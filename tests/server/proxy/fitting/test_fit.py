@@ -52,6 +52,26 @@ def test_real_models(tiny_base: Path, biased_base: Path) -> None:
     )
 
 
+def test_a_small_model_with_code_of_its_own(model: Model) -> None:
+    own = {"model_type": "own-kind", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+    large, small = model(known.LLAMA31_70B), model({**known.LLAMA31_8B, **own})
+    (reason,) = check_fit(large, small, small).refusals
+    assert f"{small} needs code that comes with it" in reason
+    assert check_fit(small, model(known.LLAMA31_8B)).refusals == ()
+
+
+def test_a_large_model_with_several_chat_templates(model: Model) -> None:
+    templates = {
+        **known.SPECIAL,
+        "chat_template": [{"name": "rag", "template": "r"}, {"name": "tools", "template": ""}],
+    }
+    large = model(known.LLAMA31_70B, special=templates)
+    assert notes(large, model(known.LLAMA31_8B)) == [
+        "the large model has several chat templates (rag, tools), none called default: chat needs one after `--`, as "
+        "in `-- --chat-template FILE`"
+    ]
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [

@@ -104,15 +104,21 @@ def test_special_tokens_in_a_file_of_their_own(tmp_path: Path) -> None:
 
 def test_where_chat_templates_are(tmp_path: Path) -> None:
     assert tokens(tmp_path, special=None).chat_template is None
-    several = [{"name": "default", "template": "{{ a }}"}]
-    assert "{{ a }}" in (tokens(tmp_path, special={"chat_template": several}).chat_template or "")
+    several = [{"name": "rag", "template": "{{ r }}"}, {"name": "default", "template": "{{ a }}"}]
+    for written in (several, {each["name"]: each["template"] for each in several}):
+        found = tokens(tmp_path, special={"chat_template": written})
+        assert (found.chat_template, found.templates) == ("{{ a }}", ())
+    found = tokens(tmp_path, special={"chat_template": [{"name": "rag", "template": "r"}]})
+    assert (found.chat_template, found.templates) == (None, ("rag",))
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "{{ b }}"}))
     assert read_tokens(tmp_path).chat_template == "{{ b }}"
     (tmp_path / "chat_template.jinja").write_text("{{ c }}")
     assert read_tokens(tmp_path).chat_template == "{{ c }}"
 
 
-@pytest.mark.parametrize("special", ["text", {"added_tokens_decoder": {"x": {"content": "a"}}}])
+@pytest.mark.parametrize(
+    "special", ["text", {"added_tokens_decoder": {"x": {"content": "a"}}}, {"chat_template": [{"name": "a"}]}]
+)
 def test_a_damaged_configuration(tmp_path: Path, special: Any) -> None:
     with pytest.raises(InvalidBase, match=r"tokenizer_config\.json is damaged"):
         tokens(tmp_path, special=special)
