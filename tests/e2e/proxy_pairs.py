@@ -22,7 +22,7 @@ from loraloom.server.proxy.pair import ARCHITECTURE, Pair
 from loraloom.server.proxy.variant import Variant, write_variant
 from tests.e2e.proxy_reference import ThreeModels
 
-LENGTH = 24
+LENGTH = 16
 REAL_TOKENS = 96
 """Ids below this are tokens; the rest of each vocabulary is padding."""
 PROMPTS = ([3, 17, 42, 5, 66, 21, 9], [80, 4, 4, 31], list(range(10, 60)))

@@ -35,6 +35,7 @@ VLLM = (
     *("--dtype", "float32", "--max-model-len", "352", "--max-num-seqs", "8"),
     *("--enable-chunked-prefill", "--max-num-batched-tokens", "64", "--enable-prefix-caching"),
     *("--block-size", str(BLOCK), "--num-gpu-blocks-override", str(BLOCKS)),
+    *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
 )
 STEERING = "by-proxy"
 """An adapter of the small model; the large model has one of the same task."""
@@ -179,9 +180,22 @@ async def test_a_schema_binds_the_combined_distribution(proxied: Server) -> None
         alone = await ask(client, STEERING, **more)
         batch = await asyncio.gather(*(ask(client, model, **more) for model in models))
     assert alone["token_ids"] == batch[0]["token_ids"]
-    assert json.loads(alone["message"]["content"]) == "1958/06/23"
+    assert alone["token_ids"] != batch[1]["token_ids"], "the adapter counts there too"
     for answer in batch:
         assert re.fullmatch(r"\d{4}/\d\d/\d\d", json.loads(answer["message"]["content"]))
+
+
+async def test_tools(proxied: Server) -> None:
+    """A call that must be made, steered a little: the model is too small to write more than its name."""
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
+    choice = {"type": "function", "function": {"name": "weather"}}
+    more = {"tools": tools, "tool_choice": choice}
+    more["messages"] = [{"role": "user", "content": "How is the weather in Rome?"}]
+    async with httpx.AsyncClient(base_url=proxied.url, timeout=300) as client:
+        (call,) = (await ask(client, f"{STEERING}~0.2", **more))["message"]["tool_calls"]
+    assert call["function"]["name"] == "weather"
+    assert json.loads(call["function"]["arguments"])
 
 
 async def test_streams_and_stop_strings(proxied: Server) -> None:
