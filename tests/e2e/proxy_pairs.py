@@ -22,7 +22,7 @@ from loraloom.server.proxy.pair import ARCHITECTURE, Pair
 from loraloom.server.proxy.variant import Variant, write_variant
 from tests.e2e.proxy_reference import ThreeModels
 
-LENGTH = 16
+LENGTH = 24
 REAL_TOKENS = 96
 """Ids below this are tokens; the rest of each vocabulary is padding."""
 PROMPTS = ([3, 17, 42, 5, 66, 21, 9], [80, 4, 4, 31], list(range(10, 60)))
@@ -84,7 +84,7 @@ class Found:
     Attributes:
         tokens: cases whose tokens are not the reference's.
         logprob: the largest difference of a log-probability.
-        distinct: different answers to the first prompt, so that equality means something.
+        distinct: cases that answer differently, so that equality means something.
     """
 
     tokens: list[str] = field(default_factory=list)
@@ -104,7 +104,9 @@ def compare(name: str, folder: Path) -> Found:
     write = partial(_variant, Store.open(folder / "store"), pair, {**adapters, **own}, (large, small), folder)
     answers = _engine(large, pair, [(write(case) if case != Case() else None) for case in CASES])
     reference = ThreeModels(large, small, adapters, own, expert)
-    found = Found(distinct=len({tokens for tokens, _ in answers[:: len(PROMPTS)]}))
+    tokens_of = [tokens for tokens, _ in answers]
+    cases = {tuple(tokens_of[first : first + len(PROMPTS)]) for first in range(0, len(answers), len(PROMPTS))}
+    found = Found(distinct=len(cases))
     for (case, prompt), (tokens, logprobs) in zip(_requests(), answers, strict=True):
         strength = case.alpha if case.alpha is not None else alpha if own_expert else 0.0
         (wanted,) = reference.greedy(prompt, LENGTH, case.steering, [strength], case.direct)
