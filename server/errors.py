@@ -6,6 +6,11 @@
     ├── EngineUnavailable  (RuntimeError)   the engine is starting, restarting or gone
     ├── OfflineFailed      (RuntimeError)   the process that converts or mixes adapters died
     └── RequestRefused     (ValueError)     a request that the gate does not let in
+        ├── Unauthenticated                 no key, or none that is valid
+        ├── Forbidden                       the key's role does not include this
+        ├── LimitExceeded                   the key has used up what it may ask for in this time
+        ├── QueueFull                       too many requests wait already, or this one has waited too long
+        ├── Draining                        the server is about to stop
         ├── PathClosed                      the path is not opened on this server
         ├── MethodNotOpen                   the path is, this method of it is not
         ├── HeaderRefused                   a header that would choose an adapter behind the gate
@@ -55,6 +60,36 @@ class RequestRefused(ServerError, ValueError):
     def __init__(self, message: str, param: str | None = None) -> None:
         self.param = param
         super().__init__(message)
+
+
+class Unauthenticated(RequestRefused):
+    """No key, or none that is valid."""
+
+
+class Forbidden(RequestRefused):
+    """The key's role does not include this."""
+
+
+class LimitExceeded(RequestRefused):
+    """The key has used up what it may ask for in this time.
+
+    Attributes:
+        limit: which of its limits: "requests", "tokens" or "concurrency".
+        retry_after: seconds after which the same request would be let in; None where it never would.
+    """
+
+    def __init__(self, message: str, limit: str, retry_after: float | None) -> None:
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class QueueFull(RequestRefused):
+    """Too many requests wait already, or this one has waited too long."""
+
+
+class Draining(RequestRefused):
+    """The server is about to stop; another, or the next one, will take the request."""
 
 
 class PathClosed(RequestRefused):

@@ -1,0 +1,1 @@
+"""Who asks, and what they may: keys, roles, and the names that each key sees."""
