@@ -14,7 +14,8 @@
     ├── InvalidBase            (ValueError)   the base model's own files cannot be read
     ├── SourceError            (OSError)      the adapter could not be fetched from where it was said to be
     └── StoreError             (OSError)      the store cannot be read or written
-        └── DamagedBlob                       stored bytes are missing or no longer match their digest
+        ├── DamagedBlob                       stored bytes are missing or no longer match their digest
+        └── DamagedRecord                     a record cannot be read, so what it is about is unknown
 
 Each is also a builtin error, so that callers may catch either. Every message says what to do next.
 """
@@ -148,8 +149,34 @@ class StoreError(AdapterError, OSError):
 
 
 class DamagedBlob(StoreError):
-    """Stored bytes are missing, or no longer match their digest."""
+    """Stored bytes are missing, or no longer match their digest.
 
-    def __init__(self, digest: str, reason: str) -> None:
+    Attributes:
+        digest: of the normal form.
+        reason: what is wrong with its files.
+    """
+
+    def __init__(
+        self, digest: str, reason: str, adapter: str | None = None, advice: str = "Add it again to repair it."
+    ) -> None:
+        """
+        Args:
+            adapter: under which name and version somebody asked for it, if that is known.
+            advice: what to do.
+        """
         self.digest = digest
-        super().__init__(f"the stored adapter sha256:{digest[:12]} is damaged: {reason}. Add it again to repair it.")
+        self.reason = reason
+        what = f"sha256:{digest[:12]}" if adapter is None else f"{adapter!r} (sha256:{digest[:12]})"
+        super().__init__(f"the stored adapter {what} is damaged: {reason}. {advice}")
+
+
+class DamagedRecord(StoreError):
+    """A record disappeared or makes no sense, so what it is about is unknown.
+
+    Attributes:
+        path: where it is, relative to the store.
+    """
+
+    def __init__(self, path: str, store: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"the record {path} of the store {store} is damaged: {reason}. Restore it from a backup")

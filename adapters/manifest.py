@@ -18,6 +18,9 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 MAX_CONFIG = 2**20
 """Bytes in the longest `adapter_config.json`."""
 
+MAX_NAME = 500
+"""Characters in the longest name of a tensor: names are matched with patterns, and told in errors."""
+
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The types that an adapter's tensors may have: their names in safetensors and in torch."""
 
@@ -162,7 +165,7 @@ def _missing_weights(names: set[str]) -> str:
 
 def _lora_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """The tensors named lora_A and lora_B; raises for any other, unless it repeats a weight of the base."""
-    kept = {name: info for name, info in tensors.items() if _TENSOR.fullmatch(name)}
+    kept = {name: info for name, info in tensors.items() if len(name) <= MAX_NAME and _TENSOR.fullmatch(name)}
     for name in tensors:
         # With LoRA on the output layer, peft saves that layer's frozen weight too (save_embedding_layers).
         copy = _BASE_COPY.fullmatch(name)

@@ -175,7 +175,7 @@ def selection_from_json(value: object) -> Selection:
         raise _json_fault(value, 'an adapter is a text, {"name": …} or {"mix": {…}}')
     allowed = ("name", "version", "alpha") if "name" in value else ("mix", "method", "alpha")
     if unknown := [key for key in value if key not in allowed]:
-        raise _json_fault(value, f"the keys here are {', '.join(allowed)}, and not {unknown[0]!r}")
+        raise _json_fault(value, f"the keys here are {', '.join(allowed)}, and not {str(unknown[0])[:50]!r}")
     alpha = None if value.get("alpha") is None else _json_number("alpha", value["alpha"])
     return Selection(_json_adapter(value) if "name" in value else _json_mixture(value), alpha)
 

@@ -9,14 +9,16 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from loraloom.adapters.errors import InvalidAdapter, UnsupportedAdapter
+from loraloom.adapters.patterns import Patterns
 
 NORMAL_FORM_KEY = "loraloom_normal_form"
 """Marks a configuration in normal form: each module has the rank of its own tensors, and every scaling is 1."""
 
 _MAX_RANK = 2**20
+_MAX_TEXT = 1000
 # Initialisations that leave the base's weights alone. The others (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ) change them.
 _PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 # What does more than adding B A to a weight, by the field that switches it on.
@@ -35,10 +37,8 @@ _REFUSED = {
 }
 _CONVERTIBLE = frozenset({"use_dora", "fan_in_fan_out"})
 _CONVERT = "`loraloom adapters add FOLDER --base MODEL` converts what can be converted"
-PATTERN_SECONDS = 5.0
-"""How long matching may take: a pattern is a regular expression from whoever made the adapter, which may never end."""
-
-T = TypeVar("T")
+PATTERN_SECONDS = 15.0
+"""How long matching the patterns of one adapter may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,13 @@ class PeftConfig:
             InvalidAdapter: a rank is not what the configuration says.
         """
         deadline = time.monotonic() + PATTERN_SECONDS
+        rank_of, alpha_of = Patterns(self.rank_pattern, deadline), Patterns(self.alpha_pattern, deadline)
         scalings = {}
         for path, rank in ranks.items():
-            expected = lookup(self.rank_pattern, path, self.rank, deadline)
+            expected = rank_of.get(path, self.rank)
             if rank != expected and not self.normal_form:
                 raise InvalidAdapter(f"module {path} has rank {rank}, and adapter_config.json says {expected}")
-            alpha = lookup(self.alpha_pattern, path, self.alpha, deadline)
+            alpha = alpha_of.get(path, self.alpha)
             scalings[path] = alpha / (math.sqrt(expected) if self.rslora else expected)
         return scalings
 
@@ -100,8 +101,8 @@ def parse_config(text: bytes) -> PeftConfig:
         rslora=_field(fields, "use_rslora", bool, default=False),
         rank_pattern={k: _check_rank(k, v) for k, v in _field(fields, "rank_pattern", dict, default={}).items()},
         alpha_pattern={k: _check_alpha(k, v) for k, v in _field(fields, "alpha_pattern", dict, default={}).items()},
-        base_model=_field(fields, "base_model_name_or_path", str, default="") or None,
-        task_type=_field(fields, "task_type", str, default="") or None,
+        base_model=_text(fields, "base_model_name_or_path"),
+        task_type=_text(fields, "task_type"),
         normal_form=_field(fields, NORMAL_FORM_KEY, int, default=0) == 1,
     )
 
@@ -144,6 +145,16 @@ def _field(fields: Mapping[str, Any], key: str, kind: Any, default: Any = None) 
     return value
 
 
+def _text(fields: Mapping[str, Any], key: str) -> str | None:
+    """A text that can be shown, written as UTF-8 and used as a path; JSON can also hold halves of characters."""
+    value = _field(fields, key, str, default="")
+    if len(value) > _MAX_TEXT or any(ord(symbol) < 32 or 0xD800 <= ord(symbol) < 0xE000 for symbol in value):
+        raise InvalidAdapter(
+            f"adapter_config.json: {key} is {value[:50]!r}, and not a text of up to {_MAX_TEXT} letters"
+        )
+    return value or None
+
+
 def _check_rank(key: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_RANK:
         raise InvalidAdapter(
@@ -156,24 +167,3 @@ def _check_alpha(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e30:
         raise InvalidAdapter(f"adapter_config.json: the alpha {key[:100]!r} is {str(value)[:50]!r}, and not a number")
     return float(value)
-
-
-def lookup(patterns: Mapping[str, T], path: str, default: T, deadline: float) -> T:
-    """The value of the first pattern that matches `path`, or a tail of it after a dot, as peft looks it up."""
-    if not patterns:
-        return default
-    import regex  # type: ignore[import-untyped]  # re has no timeout
-
-    for pattern, value in patterns.items():
-        try:
-            if regex.match(rf"(.*\.)?({pattern})$", path, timeout=max(deadline - time.monotonic(), 1e-3)):
-                return value
-        except regex.error as error:
-            raise InvalidAdapter(
-                f"adapter_config.json: the pattern {pattern[:100]!r} is no regular expression"
-            ) from error
-        except TimeoutError:
-            raise InvalidAdapter(
-                f"adapter_config.json: the pattern {pattern[:100]!r} takes too long to match"
-            ) from None
-    return default

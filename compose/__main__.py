@@ -4,6 +4,7 @@ Exits with 0 when it is done, 1 when it cannot be done, and 3 when it was interr
 """
 
 import argparse
+import os
 import signal
 import sys
 import traceback
@@ -15,6 +16,7 @@ from loraloom.adapters.store import Store
 from loraloom.compose.errors import ComposeError, Interrupted
 from loraloom.compose.jobs import Job
 from loraloom.compose.run import run
+from loraloom.compose.spec import KEY
 
 DONE, FAILED, INTERRUPTED = 0, 1, 3
 
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         job = Job(given.folder)
-        result = run(job, Store.open(job.store, cache=given.cache, create=False), by=given.by)
+        result = run(job, Store.open(job.store, cache=given.cache, create=False), by=given.by, key=os.environ.get(KEY))
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return INTERRUPTED

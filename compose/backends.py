@@ -46,19 +46,20 @@ class Backend(Protocol):
 
 
 @contextmanager
-def opened(job: Job, store: Store, mixed: int) -> Iterator[Backend]:
+def opened(job: Job, store: Store, mixed: int, key: str | None = None) -> Iterator[Backend]:
     """The backend that a job asks for.
 
     Args:
         job: which.
         store: where its adapters are.
         mixed: how many adapters a composition has.
+        key: of the server, if it is one that wants a key.
 
     Raises:
         InvalidSpec: its model cannot be loaded, or its server is none.
         Interrupted: the server does not answer.
     """
-    backend: Backend = _torch(job, store) if job.spec.scorer == "torch" else ServerBackend(job, mixed)
+    backend: Backend = _torch(job, store) if job.spec.scorer == "torch" else ServerBackend(job, mixed, key)
     try:
         yield backend
     finally:
@@ -141,7 +142,8 @@ class TorchBackend:
 class ServerBackend:
     """A running server, which has the adapters."""
 
-    def __init__(self, job: Job, mixed: int) -> None:
+    def __init__(self, job: Job, mixed: int, key: str | None = None) -> None:
+        self._key = key
         self._settings = job.spec.server
         self._method = job.spec.method
         self._mixed = mixed
@@ -181,7 +183,7 @@ class ServerBackend:
         self.close()
         # By content: a server on another store may have other versions under these numbers.
         pool = [f"{member.adapter.partition('@')[0]}@sha256:{member.digest[:_DIGITS]}" for member in members]
-        self._scorer = scorer = ServerScorer(self._settings, pool, self._method, rank=rank)
+        self._scorer = scorer = ServerScorer(self._settings, pool, self._method, rank=rank, key=self._key)
         self._members = None
         scorer.check(min(self._mixed, len(members)), [member.rank for member in members])
         self.context = scorer.context

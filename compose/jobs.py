@@ -16,7 +16,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -91,6 +91,12 @@ class Job:
     def store(self) -> str:
         """The store of its adapters: a folder or a URL."""
         return str(self._given["store"])
+
+    @property
+    def owner(self) -> str | None:
+        """Whose it is, on a server with keys: the key's name."""
+        owner = self._given.get("owner")
+        return None if owner is None else str(owner)
 
     @property
     def threads(self) -> int:
@@ -217,12 +223,13 @@ class Jobs:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def create(self, plan: Plan, store: str) -> Job:
+    def create(self, plan: Plan, store: str, owner: str | None = None) -> Job:
         """Write down what is to be done.
 
         Args:
             plan: the job, its examples inline.
             store: where its adapters are.
+            owner: whose it is.
 
         Raises:
             OSError: the folder cannot be written.
@@ -231,6 +238,7 @@ class Jobs:
         job = {
             "created": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
             "store": store,
+            "owner": owner,
             "threads": plan.spec.threads or len(os.sched_getaffinity(0)),
             "spec": plan.spec.model_dump(mode="json"),
             "pool": {"members": [asdict(member) for member in plan.pool.members], "base": plan.pool.base},
@@ -239,20 +247,21 @@ class Jobs:
         write_whole(folder / "job.json", json.dumps(job, indent=1, ensure_ascii=False) + "\n")
         return Job(folder)
 
-    def get(self, id: str) -> Job:
-        """The job of that id; raises `JobNotFound`, with the nearest ids."""
+    def get(self, id: str, among: Callable[[Job], bool] = lambda _: True) -> Job:
+        """The job of that id, if it is among those that `among` says; raises `JobNotFound`, with the nearest of them."""
         folder = self._root / id
-        if _ID.fullmatch(id) and (folder / "job.json").is_file():
+        if _ID.fullmatch(id) and (folder / "job.json").is_file() and _is_among(among, Job(folder)):
             return Job(folder)
-        near = get_close_matches(id, [job.id for job in self.list()], cutoff=0.3)
+        near = get_close_matches(id, [job.id for job in self.list(among)], cutoff=0.3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise JobNotFound(f"there is no job {id[:200]!r} in {self._root}.{hint}")
+        raise JobNotFound(f"there is no job {id[:200]!r}.{hint}")
 
-    def list(self) -> "list[Job]":
-        """All jobs, the oldest first; without those whose description cannot be read."""
+    def list(self, among: Callable[[Job], bool] = lambda _: True) -> "list[Job]":
+        """The jobs that `among` says, the oldest first; without those whose description cannot be read."""
         with suppress(FileNotFoundError):
             jobs = [Job(folder) for folder in self._root.iterdir() if (folder / "job.json").is_file()]
-            return sorted(filter(_is_readable, jobs), key=lambda job: (job.created, job.id))
+            readable = [job for job in jobs if _is_readable(job) and among(job)]
+            return sorted(readable, key=lambda job: (job.created, job.id))
         return []
 
     def _new_folder(self, prefix: str) -> Path:
@@ -262,6 +271,14 @@ class Jobs:
             with suppress(FileExistsError):
                 folder.mkdir()
                 return folder
+
+
+def _is_among(among: Callable[[Job], bool], job: Job) -> bool:
+    """Also of a job that cannot be read: whoever may see all is told so."""
+    try:
+        return among(job)
+    except DamagedJob:
+        return False
 
 
 def _is_readable(job: Job) -> bool:

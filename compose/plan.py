@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
-from loraloom.adapters.store import Store
 from loraloom.compose.encoder import Encoder, encoder_of
 from loraloom.compose.errors import InvalidExamples, InvalidSpec
 from loraloom.compose.examples import Example, inline, read_examples
 from loraloom.compose.holdout import Holdout, hold_out
 from loraloom.compose.objective import Question, Task
-from loraloom.compose.pool import Pool, find_pool
+from loraloom.compose.pool import Adapters, Pool, find_pool
 from loraloom.compose.spec import SERVED_RANK, JobSpec
 
 _NEEDED = ("nevergrad", "matplotlib", "jinja2", "httpx", "tqdm", "torch", "transformers")
@@ -75,7 +74,7 @@ def with_examples(spec: JobSpec) -> JobSpec:
     return spec.model_copy(update={"examples": examples, "holdout": held})
 
 
-def planned(spec: JobSpec, store: Store, pool: Pool | None = None) -> Plan:
+def planned(spec: JobSpec, store: Adapters, pool: Pool | None = None) -> Plan:
     """What a job will do.
 
     Args:

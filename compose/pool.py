@@ -4,14 +4,35 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from loraloom.adapters.base import BaseFingerprint, check_fits, find_fingerprint
 from loraloom.adapters.errors import AdapterNotFound, BaseMismatch
+from loraloom.adapters.manifest import Manifest
 from loraloom.adapters.names import Adapter, Tag, parse_adapter
-from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.compose.errors import InvalidPool
 from loraloom.compose.spec import JobSpec
+
+
+class Adapters(Protocol):
+    """Where a pool is found: a store, or what somebody sees of one. Methods raise as those of `Store`."""
+
+    @property
+    def url(self) -> str:
+        """How people name it."""
+
+    def names(self) -> list[str]:
+        """All names."""
+
+    def resolve(self, adapter: Adapter) -> VersionRecord:
+        """The version that an adapter stands for now."""
+
+    def manifest(self, digest: str) -> Manifest:
+        """What a normal form consists of."""
+
+    def check_free(self, name: str, tag: str | None = None) -> None:
+        """See that something can be published under a name, and with a tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +71,7 @@ class Pool:
         return tuple(member.adapter for member in self.members)
 
 
-def find_pool(store: Store, spec: JobSpec) -> Pool:
+def find_pool(store: Adapters, spec: JobSpec) -> Pool:
     """The versions that a job's pool stands for now.
 
     Raises:
@@ -78,7 +99,7 @@ def find_pool(store: Store, spec: JobSpec) -> Pool:
     return Pool(tuple(Member(record.canonical, record.digest, record.rank) for record in fitting), base)
 
 
-def _versions(store: Store, spec: JobSpec) -> list[VersionRecord]:
+def _versions(store: Adapters, spec: JobSpec) -> list[VersionRecord]:
     wanted = spec.pool.adapters
     if not isinstance(wanted, str):
         return [store.resolve(parse_adapter(each)) for each in wanted]
@@ -87,7 +108,7 @@ def _versions(store: Store, spec: JobSpec) -> list[VersionRecord]:
     return [version for name in store.names() if name != spec.name for version in _tagged(store, name, tag)]
 
 
-def _tagged(store: Store, name: str, tag: Tag) -> list[VersionRecord]:
+def _tagged(store: Adapters, name: str, tag: Tag) -> list[VersionRecord]:
     try:
         return [store.resolve(Adapter(name, tag))]
     except AdapterNotFound:  # removed meanwhile, or without this tag
@@ -116,7 +137,7 @@ def _base(records: Sequence[VersionRecord], given: str | None) -> str:
 
 
 def _fitting(
-    store: Store, records: Sequence[VersionRecord], base: BaseFingerprint, name: str, strict: bool
+    store: Adapters, records: Sequence[VersionRecord], base: BaseFingerprint, name: str, strict: bool
 ) -> list[VersionRecord]:
     """Those of this base; with `strict`, one of another is refused."""
     fitting = []
@@ -130,7 +151,7 @@ def _fitting(
     return fitting
 
 
-def _check_base(store: Store, record: VersionRecord, base: BaseFingerprint, name: str) -> None:
+def _check_base(store: Adapters, record: VersionRecord, base: BaseFingerprint, name: str) -> None:
     if record.base is None:
         try:
             check_fits(store.manifest(record.digest), base)

@@ -27,7 +27,12 @@ Stage = Callable[[str], None]
 
 
 def run(
-    job: Job, store: Store, progress: Progress = lambda _: None, stage: Stage = lambda _: None, by: str | None = None
+    job: Job,
+    store: Store,
+    progress: Progress = lambda _: None,
+    stage: Stage = lambda _: None,
+    by: str | None = None,
+    key: str | None = None,
 ) -> Result:
     """Run a job, or go on with one; one that is done gives its result.
 
@@ -37,6 +42,7 @@ def run(
         progress: told of every trial.
         stage: told of every stage.
         by: who publishes.
+        key: of the server that scores, if it wants one.
 
     Raises:
         JobBusy: another process runs it.
@@ -49,16 +55,16 @@ def run(
                 report(job)
             return done
         try:
-            return _run(job, store, progress, stage, by)
+            return _run(job, store, progress, stage, by, key)
         except (Exception, KeyboardInterrupt) as error:
             raise _ended(job, error) from error
 
 
-def _run(job: Job, store: Store, progress: Progress, stage: Stage, by: str | None) -> Result:
+def _run(job: Job, store: Store, progress: Progress, stage: Stage, by: str | None, key: str | None) -> Result:
     stage("reading the examples")
     plan = planned(job.spec, store, job.pool)
     stage("loading the model" if plan.spec.scorer == "torch" else f"asking {plan.spec.server.url}")
-    with opened(job, store, plan.adapters) as backend:
+    with opened(job, store, plan.adapters, key) as backend:
         plan, searched = _searched(job, plan, backend, progress, stage)
         stage("judging on the held-out examples")
         result = _judged(job, plan, searched, backend)

@@ -14,6 +14,8 @@ from loraloom.compose.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS
 T = TypeVar("T")
 
 MAX_SEED = 2**31 - 1
+KEY = "LORALOOM_API_KEY"
+"""The variable with the key of a server that wants one: no job's file has it."""
 SERVED_RANK = 64
 """The rank as far as which servers, left alone, make room for mixtures of what is in their store."""
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+from loraloom.server import draining
 from loraloom.server.settings import handed_over
 
 ORPHAN_GRACE = 20.0
@@ -26,15 +27,16 @@ def main() -> None:
 
 
 def follow(control: int, patience: float) -> None:
-    """Stop when the supervisor's end of the channel closes, which it does however the supervisor ends.
+    """Hear what the supervisor says, and stop when its end of the channel closes, which it does however it ends.
 
     Args:
         control: file descriptor of this process's end.
         patience: seconds after which this process and all that it started are killed, if they are still there.
     """
     with socket.socket(fileno=os.dup(control)) as channel:
-        while channel.recv(1):
-            pass
+        while word := channel.recv(1):
+            if word == draining.WORD:
+                draining.BEGUN.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(patience)
     os.killpg(os.getpid(), signal.SIGKILL)

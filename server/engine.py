@@ -27,7 +27,9 @@ from vllm.model_executor.models.registry import ModelRegistry
 from vllm.sampling_params import SamplingParams
 
 from loraloom.server.errors import AdapterNotLoaded, EngineUnavailable
+from loraloom.server.gate.assembly import EngineLimits
 from loraloom.server.gate.gate import Tier
+from loraloom.server.observe.meter import metered
 
 log = logging.getLogger("vllm.loraloom.engine")
 
@@ -206,6 +208,17 @@ class VllmEngine:
         return answers
 
 
+def meter(client: EngineClient) -> None:
+    """Let every request pay for what the engine computes for it.
+
+    The one place where something of vLLM's client is replaced: all its handlers, of whichever path and version, call
+    this method of this object, and nothing else sees every token, also of an answer that nobody waits for any more.
+    Answers tell less: in a stream only what `stream_options` asks for, and nothing of what was aborted.
+    """
+    theirs: Any = client
+    theirs.generate = metered(theirs.generate)
+
+
 def forget_adapters_in_metrics() -> None:
     """Empty a gauge that keeps labels for every set of adapters that ever ran: mixtures are without number."""
     known: Mapping[str, Any] = getattr(REGISTRY, "_names_to_collectors", {})
@@ -220,8 +233,13 @@ def served_names(args: Namespace) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def adapter_limits(client: EngineClient) -> tuple[int, int]:
-    """What the engine was started with: adapters in main memory, and the largest rank."""
+def limits_of(client: EngineClient) -> EngineLimits:
+    """What the engine was started with."""
     config = client.vllm_config.lora_config
     assert config is not None, "LoraLoom starts the engine with --enable-lora"
-    return int(config.max_cpu_loras or config.max_loras), int(config.max_lora_rank)
+    return EngineLimits(
+        sequences=int(client.vllm_config.scheduler_config.max_num_seqs),
+        slots=int(config.max_loras),
+        capacity=int(config.max_cpu_loras or config.max_loras),
+        rank=int(config.max_lora_rank),
+    )

@@ -15,6 +15,7 @@
         ├── MethodNotOpen                   the path is, this method of it is not
         ├── HeaderRefused                   a header that would choose an adapter behind the gate
         ├── BodyTooLarge                    more bytes than the server takes
+        ├── BodyTooSlow                     no part of it came for too long
         ├── WrongContentType                not JSON where JSON is needed
         ├── InvalidBody                     not an object of JSON, or with fields that contradict
         ├── NotServed                       well-formed, but not available on this server
@@ -106,6 +107,10 @@ class HeaderRefused(RequestRefused):
 
 class BodyTooLarge(RequestRefused):
     """The body has more bytes than the server takes."""
+
+
+class BodyTooSlow(RequestRefused):
+    """The body does not arrive."""
 
 
 class WrongContentType(RequestRefused):

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -19,6 +19,8 @@ from loraloom.adapters.store.records import VersionRecord
 from loraloom.compose import jobs
 from loraloom.compose.errors import DamagedJob, JobBusy
 from loraloom.compose.jobs import CANCEL, Job, Jobs
+from loraloom.compose.spec import KEY
+from loraloom.server.access.access import Access
 from loraloom.server.aside import stand_aside
 from loraloom.server.errors import TooManyJobs
 from loraloom.server.footprint import read_footprint
@@ -61,11 +63,20 @@ class Standing:
         return self.status not in ("queued", "running")
 
 
+Among: TypeAlias = Callable[[Job], bool]
+"""Which jobs exist for somebody."""
+
+
+def every(_: Job) -> bool:
+    """All jobs."""
+    return True
+
+
 class Runs(Protocol):
     """Runs jobs as processes."""
 
-    async def start(self, job: Job) -> asyncio.subprocess.Process:
-        """A process that runs the job, or goes on with it."""
+    async def start(self, job: Job, key: str) -> asyncio.subprocess.Process:
+        """A process that runs the job, or goes on with it, and shows the server a key."""
 
     def short(self, job: Job) -> str:
         """What there is too little of to start it now, in one sentence; empty if nothing. May block."""
@@ -78,6 +89,7 @@ class JobQueue:
         self,
         jobs: Jobs,
         child: Runs,
+        lend: Callable[[Access], AbstractContextManager[str]],
         resolve: Callable[[Adapter], VersionRecord],
         announce: Callable[[VersionRecord], object],
         most: int = MOST,
@@ -86,16 +98,19 @@ class JobQueue:
         Args:
             jobs: their folder.
             child: runs one.
+            lend: a key that is valid within a block, for a job to use the server with.
             resolve: the version of a name; may block.
             announce: told of every version that a job has published.
             most: that may wait.
         """
         self.jobs = jobs
         self._child = child
+        self._lend = lend
         self._resolve = resolve
         self._announce = announce
         self._most = most
         self._waiting: list[Job] = []
+        self._access: dict[str, Access] = {}
         self._coming = 0
         self._current: Job | None = None
         self._unwanted = False
@@ -115,11 +130,12 @@ class JobQueue:
             finally:
                 self._current = None
 
-    async def submit(self, make: Callable[[], Job]) -> Job:
+    async def submit(self, make: Callable[[], Job], access: Access) -> Job:
         """Make a job, if there is room for one more, and let it wait for its turn.
 
         Args:
             make: makes it; may block, and raise what it likes.
+            access: of whoever wants it.
 
         Raises:
             TooManyJobs: as many wait as may.
@@ -130,40 +146,46 @@ class JobQueue:
             job = await asyncio.to_thread(make)
         finally:
             self._coming -= 1
-        self._add(job)
+        self._add(job, access)
         return job
 
-    async def resume(self, id: str) -> Job:
+    async def resume(self, id: str, access: Access, among: Among = every) -> Job:
         """Let a job that has ended before it was done wait for its turn; one that is done stays as it is.
+
+        Args:
+            id: the job's.
+            access: of whoever wants it to go on.
+            among: which jobs exist for them.
 
         Raises:
             JobNotFound: there is none.
             JobBusy: it runs, or waits already.
             TooManyJobs: as many wait as may.
         """
-        job, standing = await self.find(id)
+        job, standing = await self.find(id, among)
         if not standing.ended:
             raise JobBusy(f"the job {job.id} is {standing.status}: wait for it, or cancel it")
         if standing.status != "done":
             self._check_room()
             (job.folder / CANCEL).unlink(missing_ok=True)
-            self._add(job)
+            self._add(job, access)
         return job
 
-    async def cancel(self, id: str) -> Job:
+    async def cancel(self, id: str, among: Among = every) -> Job:
         """End a job, or take it out of the queue; one that has ended stays as it is. Raises `JobNotFound`."""
-        job, standing = await self.find(id)
+        job, standing = await self.find(id, among)
         if standing.status == "queued":
             self._waiting = [each for each in self._waiting if each.id != job.id]
+            self._access.pop(job.id, None)
             await asyncio.to_thread(job.end, "cancelled", "it was cancelled while it waited for its turn")
         elif not standing.ended:
             await asyncio.to_thread(job.cancel)
             self._unwanted = self._unwanted or self._is_current(job)
         return job
 
-    async def find(self, id: str) -> tuple[Job, Standing]:
-        """A job, and where it stands; raises `JobNotFound`."""
-        job = await asyncio.to_thread(self.jobs.get, id)
+    async def find(self, id: str, among: Among = every) -> tuple[Job, Standing]:
+        """A job of those that `among` says, and where it stands; raises `JobNotFound`."""
+        job = await asyncio.to_thread(self.jobs.get, id, among)
         return job, await self.standing(job)
 
     async def standing(self, job: Job) -> Standing:
@@ -181,6 +203,10 @@ class JobQueue:
             return Standing("running", "", state.trials, state.best)
         return Standing(state.status, state.reason, state.trials, state.best)
 
+    def numbers(self) -> dict[str, int]:
+        """How many jobs wait for their turn, and how many run."""
+        return {"queued": len(self._waiting), "running": int(self._current is not None)}
+
     def _is_current(self, job: Job) -> bool:
         return self._current is not None and self._current.id == job.id
 
@@ -188,7 +214,8 @@ class JobQueue:
         if len(self._waiting) + self._coming >= self._most:
             raise TooManyJobs(f"{self._most} jobs wait for their turn already: try again later, or cancel one")
 
-    def _add(self, job: Job) -> None:
+    def _add(self, job: Job, access: Access) -> None:
+        self._access[job.id] = access
         self._waiting.append(job)
         self._changed.set()
 
@@ -202,6 +229,8 @@ class JobQueue:
                     continue
                 if job.cancelled or not short:
                     self._waiting.remove(job)
+                if job.cancelled:
+                    self._access.pop(job.id, None)
                 if not job.cancelled and not short:
                     return job
                 self._short[job.id] = short
@@ -217,14 +246,16 @@ class JobQueue:
             return ""
 
     async def _run(self, job: Job) -> None:
-        process = await self._child.start(job)
-        try:
-            await self._obeying(job, process)
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.terminate()
-                await process.wait()
+        access = self._access.pop(job.id)
+        with self._lend(await asyncio.to_thread(_for, job, access)) as key:
+            process = await self._child.start(job, key)
+            try:
+                await self._obeying(job, process)
+            finally:
+                if process.returncode is None:
+                    with suppress(ProcessLookupError):
+                        process.terminate()
+                    await process.wait()
         log.info("the job %s ended with status %s", job.id, process.returncode)
         state = await asyncio.to_thread(job.state)
         if state.status == "created":
@@ -264,15 +295,19 @@ class Child:
     cache: Path
     scratch: Path
 
-    async def start(self, job: Job) -> asyncio.subprocess.Process:
+    async def start(self, job: Job, key: str) -> asyncio.subprocess.Process:
         """As `Runs.start`; what it prints goes to the job's folder. The GPU is the engine's: it does not see it."""
         command = [sys.executable, "-m", "loraloom.server.jobs", str(job.folder), "--cache", str(self.cache)]
-        environment = {**os.environ, "TMPDIR": str(self.scratch), "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, "TMPDIR": str(self.scratch), "CUDA_VISIBLE_DEVICES": "", KEY: key}
         with (job.folder / LOG).open("ab") as output:
             return await asyncio.create_subprocess_exec(
-                *command, "--by", "server", env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output,
+                *command,
+                *("--by", job.owner or "server"),
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
                 stderr=output,
-            )  # fmt: skip
+            )
 
     def short(self, job: Job) -> str:
         """As `Runs.short`: the scorer `torch` loads the base once more, and half as much again is computed with."""
@@ -286,6 +321,11 @@ class Child:
         if (available := read_memory().available) >= needed:
             return ""
         return f"it needs about {needed / 2**30:.1f} GiB of main memory, and {available / 2**30:.1f} GiB are free"
+
+
+def _for(job: Job, access: Access) -> Access:
+    """What a job may do with the server: compute with the adapters of its pool."""
+    return access.for_a_job([member.partition("@")[0] for member in job.pool.names])
 
 
 def _note_failure(job: Job, error: Exception) -> None:

@@ -19,7 +19,7 @@ OWNED = {
     "--port": "--port before the `--`",
     "--uds": "--host and --port before the `--`",
     "--served-model-name": "--served-name before the `--`",
-    "--api-key": "keys of LoraLoom's own, in a later release; until then a proxy in front of the server",
+    "--api-key": "`loraloom keys create`: each key has a role, adapters and limits of its own",
     "--middleware": "a proxy in front of the server: the gate must be the outermost",
     "--worker-extension-cls": "a general plugin: LoraLoom reads adapters there",
     "--enable-lora": "nothing: it is always on",
@@ -32,6 +32,7 @@ OWNED = {
     "--root-path": "a proxy that strips the prefix",
     "--config": "the arguments themselves after the `--`, or loraloom.yaml for LoraLoom's own",
     "--shutdown-timeout": "--drain-timeout before the `--`",
+    "--otlp-traces-endpoint": "LORALOOM_OTLP_TRACES_ENDPOINT, or otlp_traces_endpoint in loraloom.yaml",
 }
 """Arguments of vLLM that LoraLoom sets itself, and what to use instead."""
 
@@ -120,6 +121,8 @@ def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
         "--shutdown-timeout": str(round(settings.drain_timeout)),
         "--scheduling-policy": "priority",  # so that jobs come after requests; without priorities it is first come
     }
+    if settings.otlp_traces_endpoint is not None:
+        options["--otlp-traces-endpoint"] = settings.otlp_traces_endpoint
     return ("--enable-lora", *(word for option in options.items() for word in option))
 
 

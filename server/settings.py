@@ -23,6 +23,8 @@ PREFIX = "LORALOOM_"
 """What the variables begin with; a setting's name in upper case follows."""
 CONFIG = "LORALOOM_CONFIG"
 """The variable that names the configuration file."""
+API_KEY = "LORALOOM_API_KEY"
+"""The variable with the key of a server, which jobs show to it (`compose.spec.KEY`): it is no setting."""
 HANDOFF = "LORALOOM_HANDOFF"
 """The variable by which the supervisor hands the settings to the server that it starts, as JSON."""
 
@@ -45,6 +47,7 @@ class Settings(BaseModel):
     model: str | None = Field(None, description="directory or Hugging Face id of the base model")
     served_name: str | None = Field(None, description="name of the base model in requests [last part of the model]")
     host: str = Field("127.0.0.1", description="address to listen on")
+    insecure: bool = Field(False, description="let others reach a server without keys")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     adapters: str = Field(
         default_factory=lambda: str(data_home() / "store"),
@@ -76,7 +79,15 @@ class Settings(BaseModel):
     proxy_max_alpha: float = Field(
         4.0, gt=0, le=1000, description="largest strength that a request may say, of either sign"
     )
-    queue_timeout: float = Field(60, gt=0, description="seconds a request waits for a place for its adapter")
+    client_timeout: float = Field(
+        60, gt=0, description="seconds a client may take to send a part of a request, or to take one of an answer"
+    )
+    queue_timeout: float = Field(60, gt=0, description="seconds a request waits for its turn, and for its adapter")
+    max_waiting: int = Field(1024, ge=1, description="requests that wait for their turn, of all keys together")
+    cold_wait: float = Field(
+        2, ge=0, description="seconds a request waits for an adapter that is not running before others make room for it"
+    )
+    share_prefix_cache: bool = Field(False, description="let keys share the cache of prompts' beginnings")
     drain_timeout: float = Field(30, ge=0, description="seconds that running requests get at shutdown")
     max_restarts: int = Field(5, ge=0, description="restarts of a dead server within ten minutes before giving up")
     allowed_sources: tuple[str, ...] = Field(
@@ -87,9 +98,16 @@ class Settings(BaseModel):
         True, description="convert published adapters of other kinds; takes main memory for the base model once more"
     )
     open_paths: tuple[str, ...] = Field((), description="further paths of vLLM's server to open, for example /load")
+    usage: Path | None = Field(
+        default_factory=lambda: data_home() / "usage",
+        description="folder of the ledger of what each request used; null: none",
+    )
+    metrics_adapters: int = Field(20, ge=0, description="adapters with metrics of their own; the rest are together")
+    log_format: Literal["text", "json"] = Field("text", description="how a line about each request is written")
+    otlp_traces_endpoint: str | None = Field(None, description="where OpenTelemetry traces go, for example a collector")
     cpu_kernels: bool = Field(True, description="use LoraLoom's LoRA kernels where the engine runs on a CPU")
 
-    @field_validator("model", "adapters", "cache", "jobs", "proxy_small", "proxy_expert", mode="before")
+    @field_validator("model", "adapters", "cache", "jobs", "usage", "proxy_small", "proxy_expert", mode="before")
     @classmethod
     def _home_is_known(cls, value: object) -> object:
         return os.path.expanduser(value) if isinstance(value, str) else value
@@ -241,7 +259,7 @@ def _environment() -> tuple[dict[str, str], tuple[str, ...]]:
     variables = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     names = {PREFIX + name.upper(): name for name in Settings.model_fields}
     given = {names[variable]: value for variable, value in variables.items() if variable in names and value}
-    return given, tuple(sorted(variables.keys() - names.keys() - {CONFIG, HANDOFF}))
+    return given, tuple(sorted(variables.keys() - names.keys() - {CONFIG, HANDOFF, API_KEY}))
 
 
 def _file(given: Path | None) -> Path | None:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from loraloom.server import draining
 from loraloom.server.errors import InvalidSettings
 from loraloom.server.launch import Launch
 from loraloom.server.settings import Handoff, Settings
@@ -75,10 +76,17 @@ class Child:
     Attributes:
         process: the server; it leads a process group of its own, with the engine's processes in it.
         ready: done when the server is about to accept; cancelled when it exits before.
+        channel: to the server; it knows by its end that the supervisor is gone.
     """
 
     process: asyncio.subprocess.Process
     ready: asyncio.Future[None]
+    channel: socket.socket
+
+    def tell(self, word: bytes) -> None:
+        """Say something to the server, if it still listens."""
+        with contextlib.suppress(OSError):
+            self.channel.send(word)
 
     async def stop(self, patience: float) -> None:
         """Ask the server to finish, then insist."""
@@ -148,6 +156,7 @@ class Supervisor:
                 await _first_of(child.process.wait(), self._stop.wait())
             if self._stop.is_set():
                 say("stopping: running requests may finish" if served else "stopping")
+                child.tell(draining.WORD)
                 async with answering_unavailable(self.listening):
                     await child.stop(self.pace.exit_grace + (self.settings.drain_timeout if served else 0))
             return served
@@ -167,7 +176,7 @@ class Supervisor:
         theirs.close()
         ours.setblocking(False)
         announcement = asyncio.ensure_future(_announced(ours))
-        child = Child(process, announcement)
+        child = Child(process, announcement, ours)
         try:
             yield child
         finally:

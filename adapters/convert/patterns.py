@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loraloom.adapters.errors import InvalidAdapter
-from loraloom.adapters.peft_config import PATTERN_SECONDS, lookup
+from loraloom.adapters.patterns import Patterns, compiled, matches
+from loraloom.adapters.peft_config import PATTERN_SECONDS
 
 _LINEAR = "all-linear"
 _MATCHED_WHOLE = ("target_modules", "exclude_modules", "feedforward_modules")
@@ -30,7 +31,8 @@ def spelled_out(fields: Mapping[str, Any], paths: Sequence[str]) -> dict[str, An
     plain = dict(fields)
     for key in _MATCHED_WHOLE:
         if isinstance(fields.get(key), str) and fields[key] != _LINEAR:
-            plain[key] = [path for path in paths if _matches(fields[key], path, deadline)]
+            pattern = compiled(fields[key])
+            plain[key] = [path for path in paths if matches(pattern, path, deadline)]
     for key in _LOOKED_UP:
         if isinstance(fields.get(key), dict) and not any(isinstance(value, list) for value in fields[key].values()):
             plain[key] = _by_path(fields[key], paths, deadline)
@@ -38,20 +40,10 @@ def spelled_out(fields: Mapping[str, Any], paths: Sequence[str]) -> dict[str, An
     return plain
 
 
-def _matches(pattern: str, path: str, deadline: float) -> bool:
-    import regex  # type: ignore[import-untyped]  # re has no timeout
-
-    try:
-        return bool(regex.fullmatch(pattern, path, timeout=max(deadline - time.monotonic(), 1e-3)))
-    except regex.error as error:
-        raise InvalidAdapter(f"adapter_config.json: {pattern[:100]!r} is no regular expression") from error
-    except TimeoutError:
-        raise InvalidAdapter(f"adapter_config.json: the pattern {pattern[:100]!r} takes too long to match") from None
-
-
 def _by_path(patterns: Mapping[str, Any], paths: Sequence[str], deadline: float) -> dict[str, Any]:
     """The value of each path that a pattern matches, under a pattern that matches nothing else."""
-    found = {path: lookup(patterns, path, None, deadline) for path in paths}
+    values = Patterns[Any](patterns, deadline)
+    found = {path: values.get(path, None) for path in paths}
     return {re.escape(path): value for path, value in found.items() if value is not None}
 
 

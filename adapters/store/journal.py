@@ -2,7 +2,7 @@
 
 import re
 
-from loraloom.adapters.errors import StoreError
+from loraloom.adapters.errors import DamagedRecord
 from loraloom.adapters.store.objects import Objects
 from loraloom.adapters.store.records import AnyRecord, Record, decode, encode
 
@@ -25,7 +25,8 @@ class Journal:
         """The record of that number, which is known to exist.
 
         Raises:
-            StoreError: it cannot be read, or makes no sense.
+            DamagedRecord: it disappeared, or makes no sense.
+            StoreError: it cannot be read.
         """
         record = self._known.get((folder, number))
         if record is None:
@@ -49,8 +50,7 @@ class Journal:
             if record.number != number:
                 raise ValueError(f"its number is {record.number!r}")
         except ValueError as error:
-            where = f"the record {path} of the store {self.objects.url}"
-            raise StoreError(f"{where} is damaged: {error}. Restore it from a backup") from error
+            raise DamagedRecord(path, self.objects.url, str(error)) from error
         return record
 
 

@@ -10,6 +10,14 @@ LAYOUT = 1
 MARK = "store.json"
 
 
+def was_always_audited(objects: Objects) -> bool:
+    """Whether the store has had an audit log from the beginning, so that no record is from before it."""
+    try:
+        return bool(json.loads(objects.read(MARK) or b"{}").get("audited"))
+    except (ValueError, AttributeError):
+        return False
+
+
 def has_mark(objects: Objects) -> bool:
     """Whether anything was ever written to the store.
 
@@ -38,7 +46,8 @@ def mark(objects: Objects) -> None:
         StoreError: the storage cannot create exclusively.
     """
     for _ in range(2):
-        if not objects.create(MARK, json.dumps({"layout": LAYOUT, "id": uuid.uuid4().hex}).encode()):
+        made = {"layout": LAYOUT, "id": uuid.uuid4().hex, "audited": True}
+        if not objects.create(MARK, json.dumps(made).encode()):
             return
     raise StoreError(
         f"the store {objects.url} can only be read: its storage ignores conditional requests, so that two writers "

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from loraloom.adapters.errors import AdapterNotFound, StoreError
 from loraloom.adapters.names import Adapter, parse_version
+from loraloom.adapters.store.audit import evidence
 from loraloom.adapters.store.history import History, folder_of, next_number
 from loraloom.adapters.store.journal import Journal
 from loraloom.adapters.store.objects import Objects
@@ -44,38 +45,40 @@ class Pins:
         """What is pinned under a name, the oldest pin first."""
         return _oldest_first(self._under(name))
 
-    def add(self, adapter: Adapter) -> bool:
+    def add(self, adapter: Adapter, by: str | None) -> bool:
         """Pin a selection, which must stand for a version; False if it is pinned. Raises as `Registry.resolve`."""
         self._registry.resolve(adapter)
 
         def added(pins: Pinned, now: str) -> Pinned:
             return {str(adapter.version): now, **pins}
 
-        return self._change(adapter.name, added)
+        return self._change("pin", adapter, added, by)
 
-    def discard(self, adapter: Adapter) -> bool:
+    def discard(self, adapter: Adapter, by: str | None) -> bool:
         """End a pin; False if there is none. Raises `AdapterNotFound` if there is no such name."""
 
         def without(pins: Pinned, _: str) -> Pinned:
             return {version: since for version, since in pins.items() if version != str(adapter.version)}
 
-        return self._change(adapter.name, without)
+        return self._change("unpin", adapter, without, by)
 
-    def _change(self, name: str, change: Callable[[Pinned, str], Pinned]) -> bool:
+    def _change(self, action: str, adapter: Adapter, change: Callable[[Pinned, str], Pinned], by: str | None) -> bool:
         """Write what `change` makes of the pins of a name and of the time; False: it leaves them as they are."""
-        folder = _folder(name)
+        name, folder = adapter.name, _folder(adapter.name)
         for _ in range(_ATTEMPTS):
             self._objects.refresh(folder)
             # The number comes first: whatever another process writes after this look takes it, and we try again.
             numbers = self._journal.numbers(folder)
             history = self._registry.known(name)
             pins = self._live(history, folder, numbers)
-            record = PinRecord(number=next_number(numbers), name=name, end=history.end)
+            record = PinRecord(number=next_number(numbers), name=name, end=history.end, by=by)
             record = replace(record, pins=change(pins, record.created))
             if record.pins == pins:
                 return False
             self._registry.prepare()
             if self._journal.append(folder, record):
+                subject = {"name": name, "version": str(adapter.version)}
+                self._registry.audit.note(action, subject, evidence(folder, record), by)
                 return True
         raise StoreError(f"too many others change the pins of {name!r} in the store {self._objects.url}: try again")
 

@@ -20,11 +20,13 @@ class Record:
         number: its place among those of its kind, from 1.
         created: UTC, ISO 8601.
         id: no other record has it.
+        by: who is behind it, if that is known.
     """
 
     number: int
     created: str = field(default_factory=_now)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,6 @@ class VersionRecord(Record):
         base: digest of the base model's fingerprint; None while the adapter is not bound to a base.
         base_name: the base model's path or id, as said by the publisher or the adapter.
         rank: the largest rank of any module.
-        by: who published it.
         provenance: where it came from, as JSON.
         tags: the tags that were moved to it on publication.
     """
@@ -49,7 +50,6 @@ class VersionRecord(Record):
     base: str | None
     base_name: str | None
     rank: int
-    by: str | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
 
@@ -153,7 +153,8 @@ class Finding:
 
     Attributes:
         kind: "damaged" (repair it: add the adapter again), "garbage" (takes space and does no harm), or "fact" (a
-            measurement that cannot be read; nothing but people needs it).
+            measurement that cannot be read; nothing but people needs it). Of the audit log: "log" (it is not what was
+            written), "record" (a record is not what the log says) or "unaudited" (it says nothing of a record).
         path: where it is, relative to the store.
         detail: what is wrong with it.
     """

@@ -2,17 +2,22 @@
 
 import difflib
 import heapq
+import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from loraloom.adapters.errors import AdapterNotFound, NameTaken, StoreError, VersionNotFound
+from loraloom.adapters.errors import AdapterNotFound, DamagedRecord, NameTaken, StoreError, VersionNotFound
 from loraloom.adapters.names import Adapter, Digest, Tag, Version, check_tag
+from loraloom.adapters.store.audit import AuditLog, evidence
 from loraloom.adapters.store.history import History, folder_of
 from loraloom.adapters.store.journal import Journal
 from loraloom.adapters.store.layout import mark
 from loraloom.adapters.store.objects import Objects
 from loraloom.adapters.store.records import Published, Record, RemovalRecord, Removed, TagRecord, VersionRecord
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 1000
 _NEAREST = 3
@@ -26,15 +31,21 @@ class Registry:
 
     Every change is one new object under the next free number. Whoever finds that number taken was overtaken: it looks
     again and decides anew.
+
+    Attributes:
+        audit: the log in which every change is noted once it is made.
     """
 
     def __init__(self, objects: Objects) -> None:
+        self.audit = AuditLog(objects)
         self._objects = objects
         self._journal = Journal(objects)
         self._is_marked = False
+        self._told: set[str] = set()
 
     def prepare(self) -> None:
-        """See that the store can be written to; raises `StoreError`."""
+        """See that the store is there and can be written to; raises `StoreError`."""
+        self._objects.check()
         if not self._is_marked:
             mark(self._objects)
             self._is_marked = True
@@ -72,16 +83,21 @@ class Registry:
         def attempt(history: History) -> Published | None:
             _check_spelling(history, draft.name)
             if same := history.with_digest(draft.digest):
-                return self._add_again(history, same[-1], tag)
+                return self._add_again(history, same[-1], tag, draft.by)
             version = replace(draft, number=history.next_version)
+            moves: dict[str, str] = {}
             for each in version.tags:
-                self._announce(history, each, version)
-            is_first = self._append(f"{history.folder}/versions", version)
-            return Published(version, created=True) if is_first else None
+                moves |= self._announce(history, each, version)
+            if not self._append(f"{history.folder}/versions", version):
+                return None
+            subject = {"name": version.name, "version": version.number, "tags": version.tags}
+            records = moves | evidence(f"{history.folder}/versions", version)
+            self.audit.note("publish", subject, records, version.by)
+            return Published(version, created=True)
 
         return self._commit(draft.name, attempt)
 
-    def tag(self, name: str, tag: str, version: int) -> TagRecord:
+    def tag(self, name: str, tag: str, version: int, by: str | None) -> TagRecord:
         """Let the tag stand at a version; nothing is written if it does. Raises as `resolve`."""
 
         def attempt(history: History) -> TagRecord | None:
@@ -89,12 +105,12 @@ class Registry:
             target = history.version(version)
             if target is None:
                 raise _no_version(history, name, str(version))
-            return self._move(history, tag, target)
+            return self._move(history, tag, target, by)
 
         check_tag(tag)
         return self._commit(name, attempt)
 
-    def rollback(self, name: str, tag: str) -> TagRecord:
+    def rollback(self, name: str, tag: str, by: str | None) -> TagRecord:
         """Let the tag stand where it stood before; a second rollback goes one further back. Raises as `resolve`."""
 
         def attempt(history: History) -> TagRecord | None:
@@ -105,13 +121,13 @@ class Registry:
             earlier = history.before(value)
             if earlier is None:
                 raise VersionNotFound(name, tag, detail=f"tag {tag!r} of adapter {name!r} has no earlier version left")
-            record = _back_to(earlier, history.next_move(tag))
-            return record if self._append(history.tag_folder(tag), record) else None
+            record = replace(_back_to(earlier, history.next_move(tag)), by=by)
+            return record if self._append_move("rollback", history, name, record) else None
 
         check_tag(tag)
         return self._commit(name, attempt)
 
-    def remove(self, name: str, version: int | None) -> Removed:
+    def remove(self, name: str, version: int | None, by: str | None) -> Removed:
         """Remove one version, or all there are. Their tags fall back. Raises as `resolve`."""
 
         def attempt(history: History) -> Removed | None:
@@ -121,9 +137,11 @@ class Registry:
             versions = tuple(history.live) if version is None else (version,)
             before = history.tags()
             last = len(versions) == len(history.live)
-            record = RemovalRecord(number=history.next_removal, versions=versions, last=last)
+            record = RemovalRecord(number=history.next_removal, versions=versions, last=last, by=by)
             if not self._append(f"{history.folder}/removed", record):
                 return None
+            subject = {"name": name, "versions": versions}
+            self.audit.note("remove", subject, evidence(f"{history.folder}/removed", record), by)
             after = self._history(history.folder).tags()
             return Removed(name, versions, {tag: after.get(tag) for tag, at in before.items() if at in versions})
 
@@ -139,24 +157,36 @@ class Registry:
                 return outcome
         raise StoreError(f"too many others write to {name!r} in the store {self._objects.url}: try again")
 
-    def _add_again(self, history: History, version: VersionRecord, tag: str | None) -> Published | None:
-        if tag is not None and self._move(history, tag, version) is None:
+    def _add_again(self, history: History, version: VersionRecord, tag: str | None, by: str | None) -> Published | None:
+        if tag is not None and self._move(history, tag, version, by) is None:
             return None
         return Published(version, created=False)
 
-    def _move(self, history: History, tag: str, version: VersionRecord) -> TagRecord | None:
+    def _move(self, history: History, tag: str, version: VersionRecord, by: str | None) -> TagRecord | None:
         """The record that lets the tag stand at the version. None: overtaken."""
         value = history.value(tag)
         if value is not None and value.version == version.number:
             return value
-        record = _tag_record(tag, version, history.next_move(tag))
-        return record if self._append(history.tag_folder(tag), record) else None
+        record = _tag_record(tag, version, history.next_move(tag), by)
+        return record if self._append_move("tag", history, version.name, record) else None
 
-    def _announce(self, history: History, tag: str, version: VersionRecord) -> None:
-        """Write the move of a tag to a version that is yet to come. Its place among others does not matter."""
-        record = _tag_record(tag, version, history.next_move(tag))
+    def _append_move(self, action: str, history: History, name: str, record: TagRecord) -> bool:
+        """Write the move of a tag to a version that is there. False: overtaken."""
+        if not self._append(history.tag_folder(record.tag), record):
+            return False
+        subject = {"name": name, "tag": record.tag, "version": record.version}
+        self.audit.note(action, subject, evidence(history.tag_folder(record.tag), record), record.by)
+        return True
+
+    def _announce(self, history: History, tag: str, version: VersionRecord) -> dict[str, str]:
+        """Write the move of a tag to a version that is yet to come, and return the `evidence`.
+
+        Its place among others does not matter.
+        """
+        record = _tag_record(tag, version, history.next_move(tag), version.by)
         while not self._append(history.tag_folder(tag), record):
             record = replace(record, number=record.number + 1)
+        return evidence(history.tag_folder(tag), record)
 
     def _append(self, folder: str, record: Record) -> bool:
         self.prepare()
@@ -165,20 +195,27 @@ class Registry:
     def _check_known(self, history: History, name: str) -> None:
         if history.name != name:
             self._objects.check()
-            raise AdapterNotFound(name, self._nearest(name))
+            raise AdapterNotFound(name, self.nearest(name))
 
     def _history(self, folder: str) -> History:
         return History(self._journal, folder)
 
-    def _nearest(self, name: str) -> list[str]:
-        """The most similar names, best first; only theirs are read."""
+    def nearest(self, name: str, among: Callable[[str], bool] = lambda _: True) -> list[str]:
+        """The names most similar to one, best first, of those for which `among` says so; few are read."""
         wanted = folder_of(name).removeprefix("names/")
-        similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._objects.list("names")), n=2 * _NEAREST)
-        spelled = self._objects.map(self._spelling, similar)
-        return [name for name in spelled if name is not None][:_NEAREST]
+        similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._objects.list("names")), n=_SHORTLIST)
+        spelled = map(self._spelling, similar)
+        return list(itertools.islice((name for name in spelled if name is not None and among(name)), _NEAREST))
 
     def _spelling(self, folder: str) -> str | None:
-        return self._history(f"names/{folder}").name
+        """How a name is spelled that has a live version. A damaged record hides its own name, and no others."""
+        try:
+            return self._history(f"names/{folder}").name
+        except DamagedRecord as error:
+            if error.path not in self._told:
+                log.error("a name is left out of lists: %s", error)
+            self._told.add(error.path)
+            return None
 
 
 def _shortlist(wanted: str, names: list[str]) -> list[str]:
@@ -208,9 +245,10 @@ def _no_version(history: History, name: str, version: str) -> VersionNotFound:
     return VersionNotFound(name, version, [*map(str, history.live[-8:]), *history.tags()])
 
 
-def _tag_record(tag: str, version: VersionRecord, number: int) -> TagRecord:
+def _tag_record(tag: str, version: VersionRecord, number: int, by: str | None) -> TagRecord:
     return TagRecord(
         number=number,
+        by=by,
         tag=tag,
         version=version.number,
         version_id=version.id,

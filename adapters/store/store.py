@@ -6,6 +6,8 @@
     names/<name>/tags/<tag>/000007.json  the tag's seventh move
     names/<name>/removed/000003.json     the third removal
     pins/<name>/000002.json              what is pinned under the name, after its second change
+    keys/<name>/000003.json              a key, after its third change
+    audit/000017.json                    who made the seventeenth change, and of which records it consists
     facts/<digest>/update.json           what was measured of a normal form
     locks/<digest>, holds/<digest>/…     who relies on a digest now, in a folder, and behind a URL
     store.json                           which layout this is
@@ -15,7 +17,7 @@ read and write, and one that dies leaves the state before or after its operation
 what no live version names, and nobody uses or is about to name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -24,9 +26,11 @@ from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.errors import DamagedBlob, InvalidAdapter, StoreError
 from loraloom.adapters.manifest import Manifest, read_manifest
 from loraloom.adapters.names import Adapter, check_tag
+from loraloom.adapters.store.auditor import Auditor
 from loraloom.adapters.store.blobs import Blobs, LocalBlobs
 from loraloom.adapters.store.facts import Fact, Facts
 from loraloom.adapters.store.garbage import Collected, collect, find_garbage
+from loraloom.adapters.store.journal import Journal
 from loraloom.adapters.store.layout import has_mark
 from loraloom.adapters.store.objects import LocalObjects, Objects
 from loraloom.adapters.store.pins import Pins
@@ -43,6 +47,7 @@ class Store:
 
     Attributes:
         local: whether it is a folder on this machine, where a look-up takes microseconds.
+        audit: who changed what, in a log that shows whether it was tampered with.
     """
 
     def __init__(self, objects: Objects, blobs: Blobs) -> None:
@@ -52,6 +57,7 @@ class Store:
         self._registry = Registry(objects)
         self._facts = Facts(objects)
         self._pins = Pins(objects, self._registry)
+        self.audit = Auditor(objects, self._registry.audit)
 
     @classmethod
     def open(
@@ -113,6 +119,10 @@ class Store:
     def names(self) -> list[str]:
         """All names that have a version, in alphabetical order."""
         return self._registry.names()
+
+    def nearest(self, name: str, among: Callable[[str], bool]) -> list[str]:
+        """The names most similar to one that is not there, best first, of those for which `among` says so."""
+        return self._registry.nearest(name, among)
 
     def versions(self, name: str) -> list[VersionRecord]:
         """The versions of an adapter that have not been removed, oldest first; raises `AdapterNotFound`."""
@@ -206,19 +216,19 @@ class Store:
         check_tag(tag or "latest")
         self._registry.check_free(name)
 
-    def tag(self, name: str, tag: str, version: int) -> TagRecord:
+    def tag(self, name: str, tag: str, version: int, *, by: str | None = None) -> TagRecord:
         """Let a tag stand at a version, which must exist; raises `AdapterNotFound`, `VersionNotFound`."""
-        return self._registry.tag(name, tag, version)
+        return self._registry.tag(name, tag, version, by)
 
-    def rollback(self, name: str, tag: str) -> TagRecord:
+    def rollback(self, name: str, tag: str, *, by: str | None = None) -> TagRecord:
         """Let a tag stand where it stood before; a second rollback goes one further back.
 
         Raises:
             VersionNotFound: there is no such tag, or no earlier version left.
         """
-        return self._registry.rollback(name, tag)
+        return self._registry.rollback(name, tag, by)
 
-    def remove(self, name: str, version: int | None = None) -> Removed:
+    def remove(self, name: str, version: int | None = None, *, by: str | None = None) -> Removed:
         """Remove one version, or all at once; their numbers are never used again.
 
         A tag that stood at one of them falls back to the newest version left in its history.
@@ -226,7 +236,7 @@ class Store:
         Raises:
             AdapterNotFound, VersionNotFound: there is nothing to remove.
         """
-        return self._registry.remove(name, version)
+        return self._registry.remove(name, version, by)
 
     def pins(self) -> list[Adapter]:
         """Every selection that is pinned, the oldest pin first; one may stand for no version any more."""
@@ -236,17 +246,21 @@ class Store:
         """What is pinned under one name, the oldest pin first."""
         return self._pins.of(name)
 
-    def pin(self, adapter: Adapter) -> bool:
+    def pin(self, adapter: Adapter, *, by: str | None = None) -> bool:
         """Let servers keep in memory what a selection stands for, now and later; False if it is pinned already.
 
         Raises:
             AdapterNotFound, VersionNotFound: it stands for nothing now.
         """
-        return self._pins.add(adapter)
+        return self._pins.add(adapter, by)
 
-    def unpin(self, adapter: Adapter) -> bool:
+    def unpin(self, adapter: Adapter, *, by: str | None = None) -> bool:
         """End a pin; False if there is none. Raises `AdapterNotFound` if there is no such name."""
-        return self._pins.discard(adapter)
+        return self._pins.discard(adapter, by)
+
+    def journal(self) -> Journal:
+        """Numbered records of other kinds than those of adapters, in folders of their own beside them."""
+        return Journal(self._objects)
 
     def acquire(self, digest: str) -> Path:
         """The local folder of a normal form, which stays there until `release`; a remote store downloads it first.

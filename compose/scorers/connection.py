@@ -25,12 +25,14 @@ class Connection:
         url: the server's.
     """
 
-    def __init__(self, server: Server, client: httpx.Client | None = None) -> None:
+    def __init__(self, server: Server, client: httpx.Client | None = None, key: str | None = None) -> None:
         """
         Args:
             server: where it is, and how patient to be.
             client: to send with; this one is not closed here.
+            key: shown to the server with every request.
         """
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self.url = server.url.rstrip("/")
         self._patience = server.patience
         self._owned = client is None
@@ -76,7 +78,7 @@ class Connection:
 
     def _attempt(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response | httpx.TransportError:
         try:
-            return self._client.request(method, self.url + path, json=body)
+            return self._client.request(method, self.url + path, json=body, headers=self._headers)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise InvalidSpec(
                 f"server.url: {self.url!r} is no URL of a server, such as http://127.0.0.1:8000"

@@ -23,8 +23,8 @@ from loraloom.compose.spec import Server
 
 T = TypeVar("T")
 
-PRIORITY = 100
-"""Of every request: vLLM computes those with smaller numbers first, and 0 is what others have."""
+WAITS = {"service_tier": "flex"}
+"""In every request: everybody else's come first."""
 POOL_CODES = ("model_not_found", "base_mismatch", "rank_too_high", "invalid_mixture", "adapter_not_loaded")
 """Refusals that are about the adapters."""
 TRUNCATED = 1e-6
@@ -48,6 +48,7 @@ class ServerScorer:
         base_name: str | None = None,
         rank: int | None = None,
         client: httpx.Client | None = None,
+        key: str | None = None,
     ) -> None:
         """
         Args:
@@ -57,6 +58,7 @@ class ServerScorer:
             base_name: how requests select the base model; None asks the server.
             rank: score mixtures truncated to this rank, as `svd(rank=…)`.
             client: to send requests with.
+            key: of the server, if it wants one.
 
         Raises:
             InvalidPool: LoRAHub's composition is to be truncated, which no request can ask for.
@@ -66,7 +68,7 @@ class ServerScorer:
         self._pool = tuple(parse_adapter(name) for name in pool)
         self._method = Method(method) if rank is None else Method("svd", (("rank", rank),))
         self._server = server
-        self._connection = Connection(server, client)
+        self._connection = Connection(server, client, key)
         self._base_name = base_name
         self.context: int | None = None
 
@@ -167,7 +169,7 @@ class ServerScorer:
 
     def _completion(self, model: str, prompt: list[int], gone: threading.Event, **wanted: object) -> dict[str, Any]:
         """Greedy, whatever the model's own generation configuration says."""
-        body = {"model": model, "prompt": prompt, "temperature": 0, "repetition_penalty": 1.0, "priority": PRIORITY}
+        body = {"model": model, "prompt": prompt, "temperature": 0, "repetition_penalty": 1.0, **WAITS}
         answer = self._answer("POST", "/v1/completions", {**body, **wanted}, gone)
         choice: dict[str, Any] = answer.json()["choices"][0]
         return choice

@@ -88,5 +88,7 @@ class Access:
         return replace(self, role=Role.INFER, adapters=seen, publish=Patterns(()), background=True)
 
 
+NOBODY = Access("nobody", Role.MONITOR, Patterns(()), Patterns(()))
+"""Whoever has not been looked at yet."""
 ANYONE = Access(ANONYMOUS, Role.ADMIN)
 """Everybody, on a server without keys: which is why such a server listens to its own machine only."""

@@ -12,7 +12,7 @@ from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.cli.compose_text import composed_text
 from loraloom.server.cli.fact_text import fact_text
-from loraloom.server.cli.options import configured
+from loraloom.server.cli.options import configured, user
 from loraloom.server.cli.tables import table
 from loraloom.server.store import open_store
 
@@ -101,14 +101,14 @@ def export(options: Options, _: Extra) -> int:
 
 def tag(options: Options, _: Extra) -> int:
     """Move a tag."""
-    record = _store(options).tag(check_name(options.name), options.tag, options.version)
+    record = _store(options).tag(check_name(options.name), options.tag, options.version, by=user())
     print(f"{options.name}@{options.tag} is now version {record.version}")
     return 0
 
 
 def rollback(options: Options, _: Extra) -> int:
     """Move a tag back."""
-    record = _store(options).rollback(check_name(options.name), options.tag)
+    record = _store(options).rollback(check_name(options.name), options.tag, by=user())
     print(f"{options.name}@{options.tag} is version {record.version} again")
     return 0
 
@@ -117,7 +117,7 @@ def pin(options: Options, _: Extra) -> int:
     """Keep an adapter in the memory of servers."""
     store = _store(options)
     adapter = parse_adapter(options.adapter)
-    added = store.pin(adapter)
+    added = store.pin(adapter, by=user())
     print(f"{adapter} {'is pinned' if added else 'was pinned already'}: now {store.resolve(adapter).canonical}")
     return 0
 
@@ -126,7 +126,7 @@ def unpin(options: Options, _: Extra) -> int:
     """End a pin; status 1 when there is none."""
     store = _store(options)
     adapter = parse_adapter(options.adapter)
-    if store.unpin(adapter):
+    if store.unpin(adapter, by=user()):
         print(f"{adapter} is not pinned any more")
         return 0
     pins = ", ".join(_pins(store, adapter.name)) or "nothing"
@@ -138,10 +138,11 @@ def remove(options: Options, _: Extra) -> int:
     """Remove a version, or all of them."""
     store = _store(options)
     adapter = parse_adapter(options.adapter)
-    removed = store.remove(adapter.name, store.resolve(adapter).number if "@" in options.adapter else None)
+    number = store.resolve(adapter).number if "@" in options.adapter else None
+    removed = store.remove(adapter.name, number, by=user())
     print(f"removed {', '.join(f'{adapter.name}@{number}' for number in removed.versions)}")
-    for moved, number in removed.tags.items():
-        print(f"{adapter.name}@{moved} is {'gone' if number is None else f'now version {number}'}")
+    for moved, now in removed.tags.items():
+        print(f"{adapter.name}@{moved} is {'gone' if now is None else f'now version {now}'}")
     return 0
 
 

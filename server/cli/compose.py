@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from loraloom.compose.plan import planned, with_examples
 from loraloom.compose.run import Progress, Stage
 from loraloom.compose.run import report as draw_report
 from loraloom.compose.run import run as run_job
-from loraloom.compose.spec import JobSpec, read_spec
+from loraloom.compose.spec import KEY, JobSpec, read_spec
 from loraloom.compose.trials import Trial
 from loraloom.server.cli.compose_text import found, heading, plan_text, standing
 from loraloom.server.cli.options import configured, user
@@ -116,7 +117,7 @@ def cancel(options: Options, _: Extra) -> int:
 def _run(job: Job, store: Store, trials: int | None) -> int:
     try:
         with _progress(trials) as (progress, stage):
-            result = run_job(job, store, progress, stage, by=user())
+            result = run_job(job, store, progress, stage, by=user(), key=os.environ.get(KEY))
     except Interrupted as error:
         print(f"loraloom: {error}. `loraloom compose resume {job.id}` goes on", file=sys.stderr)
         return 130 if isinstance(error.__cause__, KeyboardInterrupt) else 1

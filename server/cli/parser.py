@@ -23,7 +23,7 @@ SETTINGS = {
     "--proxy-expert": (str, "MODEL", "tuned copy of the small model that steers every request"),
     "--proxy-alpha": (float, "X", "strength of proxy-tuning where a request says none [1]"),
     "--proxy-max-alpha": (float, "X", "largest strength that a request may say, of either sign [4]"),
-    "--queue-timeout": (float, "S", "seconds a request waits for a place for its adapter [60]"),
+    "--queue-timeout": (float, "S", "seconds a request waits for its turn, and for its adapter [60]"),
     "--drain-timeout": (float, "S", "seconds that running requests get at shutdown [30]"),
     "--max-restarts": (int, "N", "restarts of a dead server within ten minutes [5]"),
 }
@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_adapters(commands)
     _add_compose(commands)
     _add_proxy(commands)
+    _add_usage(commands)
+    _add_keys(commands)
+    _add_audit(commands)
     return parser
 
 
@@ -98,6 +101,9 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     for flag, (kind, metavar, help) in SETTINGS.items():
         parser.add_argument(flag, type=kind, metavar=metavar, help=help)
+    parser.add_argument(
+        "--insecure", action="store_const", const=True, help="let others reach this server though it has no keys"
+    )
     parser.add_argument(
         "--mixture-truncate",
         action=argparse.BooleanOptionalAction,
@@ -265,3 +271,91 @@ def _add_proxy(commands: Commands) -> None:
     )
     evaluation.add_argument("--check", action="store_true", help="only check it, and say what would be done")
     evaluation.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_audit(commands: Commands) -> None:
+    group = commands.add_parser(
+        "audit",
+        help="show who changed what in a store, and check that log",
+        description="The log of every change in a store, which shows whether it was tampered with.",
+    )
+    audit = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = _command(audit, "list", "audit", "list_entries", "list the changes, oldest first")
+    listing.add_argument("--name", metavar="N", help="only those of this adapter or key")
+    listing.add_argument("--action", metavar="A", help="only publish, tag, rollback, remove, pin, unpin, key.create, …")
+    listing.add_argument("--by", metavar="WHO", help="only those by this user or key")
+    listing.add_argument("--since", metavar="WHEN", help="only since 2026-12-31, or for the last 7d, 12h or 30m")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    verify = _command(audit, "verify", "audit", "verify", "check the log, and the records that it names")
+    verify.add_argument("--head", metavar="NUMBER:HASH", help="an end of the log that was printed earlier")
+    _command(audit, "adopt", "audit", "adopt", "take the records that have no entry into the log")
+
+
+def _add_keys(commands: Commands) -> None:
+    group = commands.add_parser(
+        "keys",
+        help="say who may use the servers of a store, and for what",
+        description="Manage the keys of a store. Its servers follow within a second; they need not be restarted.",
+    )
+    keys = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    create = _key_command(keys, "create", "create", "make a key, and print it: this once, and nothing else")
+    create.add_argument("--name", required=True, help="what the key is called in lists, metrics and logs")
+    update = _key_command(keys, "update", "update", "change what a key may do; its secret stays")
+    for parser, role in ((create, "infer"), (update, None)):
+        _add_terms(parser, role)
+    listing = _key_command(keys, "list", "list_keys", "list the keys, without their secrets")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    rotate = _key_command(keys, "rotate", "rotate", "give a key a new secret, and print it")
+    rotate.add_argument(
+        "--grace", metavar="SPAN", help="how long the one before it stays valid, such as 1h [not at all]"
+    )
+    revoke = _key_command(keys, "revoke", "revoke", "end a key at once")
+    for parser in (update, rotate, revoke):
+        parser.add_argument("name", metavar="NAME")
+
+
+def _key_command(keys: Commands, name: str, function: str, help: str) -> argparse.ArgumentParser:
+    parser = keys.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    parser.set_defaults(module="keys", function=function)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file [loraloom.yaml]")
+    # Where `--adapters` says which adapters a key is for, it cannot name the store, as it does everywhere else.
+    flags = ["--store"] if name in ("create", "update") else ["--store", "--adapters"]
+    parser.add_argument(
+        *flags, dest="adapters", metavar="STORE", help="the adapter store: a directory or an fsspec URL"
+    )
+    return parser
+
+
+def _add_terms(parser: argparse.ArgumentParser, role: str | None) -> None:
+    told = f" [{role}]" if role else ""
+    parser.add_argument(
+        "--role", choices=("infer", "publish", "admin", "monitor"), default=role, help=f"what it is for{told}"
+    )
+    parser.add_argument(
+        "--adapters", dest="names", metavar="PATTERNS", help="adapters that it may use: 'team-a/*,public/*', or '*'"
+    )
+    parser.add_argument("--publish", metavar="PATTERNS", help="names under which it may publish [those of --adapters]")
+    parser.add_argument(
+        "--sources", metavar="PREFIXES", help="what it may publish from, or all [what the server allows]"
+    )
+    parser.add_argument("--expires", metavar="WHEN", help="a span such as 90d, 12h or 30m, a date, or never [never]")
+    parser.add_argument("--rpm", metavar="N", help="requests a minute, or none [none]")
+    parser.add_argument("--tpm", metavar="N", help="tokens a minute, of prompts and answers, or none [none]")
+    parser.add_argument("--concurrency", metavar="N", help="requests at a time, or none [none]")
+
+
+def _add_usage(commands: Commands) -> None:
+    usage = _command(commands, "usage", "usage", "usage", "sum up what was used, by key, adapter or time")
+    usage.add_argument(
+        "--by",
+        metavar="GROUP[,GROUP]",
+        default="key,adapter",
+        help="key, adapter, model (with its version), path, month, day, hour, status or ending [key,adapter]",
+    )
+    usage.add_argument("--since", metavar="T", help="requests from then on: 2026-01-31, 2026-01-31T12:00, or 30d (ago)")
+    usage.add_argument("--until", metavar="T", help="requests before then")
+    usage.add_argument("--key", metavar="NAME", help="requests of this key only")
+    usage.add_argument("--folder", metavar="DIR", type=Path, help="folder of the ledgers [the setting `usage`]")
+    form = usage.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV")

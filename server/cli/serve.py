@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from loraloom.server.access.exposure import check_exposure
+from loraloom.server.access.keyring import KeyRing
 from loraloom.server.cli.options import configured
 from loraloom.server.errors import InvalidSettings
 from loraloom.server.kernels.build import CannotBuild, build
 from loraloom.server.launch import plan
 from loraloom.server.machine import EXPECTED, NO_ENGINE, Machine, inspect
 from loraloom.server.settings import Settings
+from loraloom.server.store import open_store
 from loraloom.server.supervisor import Supervisor, address, listen, say
 
 
@@ -29,6 +32,8 @@ def run(settings: Settings, extra: Sequence[str]) -> int:
     machine = inspect()
     check_engine(machine)
     Path(settings.cache).mkdir(parents=True, exist_ok=True)
+    keys = KeyRing(open_store(settings)).newest()
+    check_exposure(settings.host, keys=bool(keys), insecure=settings.insecure)
     with listen(settings.host, settings.port) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         launch = plan(settings, extra, machine, os.environ)

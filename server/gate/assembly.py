@@ -2,11 +2,19 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from loraloom.adapters.mixtures.mix import Limit
+from loraloom.adapters.mixtures.mix import Limit, Outcome
+from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
 from loraloom.compose.jobs import Jobs
+from loraloom.server.access.keyring import KeyRing
+from loraloom.server.access.table import KeyTable
+from loraloom.server.admission.admission import Admission
+from loraloom.server.admission.limits import Limits
+from loraloom.server.admission.rules import Rules, usual_reserve
 from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.building import Builder, Write, write_mixture
@@ -19,11 +27,30 @@ from loraloom.server.gate.paths import OpenPaths
 from loraloom.server.gate.placement import OnTheBase, Placement
 from loraloom.server.gate.selection import Selector
 from loraloom.server.jobs import Child, JobQueue
+from loraloom.server.observe.events import building
+from loraloom.server.observe.observer import Observer
 from loraloom.server.offline import Offline
 from loraloom.server.proxy.placement import OnThePair
 from loraloom.server.proxy.variant import write_variant
 from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """What the engine was started with.
+
+    Attributes:
+        sequences: that it computes at a time.
+        slots: distinct adapters among them.
+        capacity: adapters that it holds in main memory.
+        rank: the largest that it serves.
+    """
+
+    sequences: int
+    slots: int
+    capacity: int
+    rank: int
 
 
 class WholeEngine(Engine, Residents, Scoring, Protocol):
@@ -36,9 +63,8 @@ def assemble(
     engine: WholeEngine,
     base: ServedBase,
     base_names: Sequence[str],
-    *,
-    capacity: int,
-    rank: int,
+    limits: EngineLimits,
+    observer: Observer | None = None,
 ) -> Gate:
     """The gate of one server.
 
@@ -48,24 +74,31 @@ def assemble(
         engine: what runs behind the gate.
         base: the served base model.
         base_names: what selects it; the first is what responses say.
-        capacity: adapters that the engine holds in main memory.
-        rank: the largest that it serves.
+        limits: what the engine was started with.
+        observer: told of what requests cost; nobody is unless one is given.
     """
-    limit = Limit(rank, settings.mixture_truncate)
+    observer = observer or Observer()
+    keys = KeyTable(KeyRing(store))
+    limit = Limit(limits.rank, settings.mixture_truncate)
     stored = VerifiedBlobs(store)
     scratch = Scratch(settings.cache / "scratch")
     placement, write = _putting(settings, base)
     builder = Builder(stored, limit, settings.mixture_cache_bytes, write)
+
+    def build(recipe: Recipe, folder: Path) -> Outcome:
+        with building(observer.events):
+            return builder.build(recipe, folder)
+
     mixtures = Mixtures(
         scratch.subfolder("mixtures"),
-        builder.build,
+        build,
         settings.mixture_cache_bytes,
         settings.queue_timeout,
         threads=max(1, len(os.sched_getaffinity(0)) // 4),
     )
     selector = Selector(store, base_names, base, limit, settings.max_mixture_terms, placement)
-    leases = Leases(engine, Contents(stored, mixtures), capacity, settings.queue_timeout)
-    effects = Effects(engine, leases, store, selector.settle)
+    leases = Leases(engine, Contents(stored, mixtures), limits.capacity, settings.queue_timeout, observer.events)
+    effects = Effects(engine, leases, store, selector.settle_own)
     return Gate(
         settings=settings,
         store=store,
@@ -79,11 +112,29 @@ def assemble(
         jobs=JobQueue(
             Jobs(settings.jobs),
             Child(settings.cache / "blobs", scratch.subfolder("compose")),
+            keys.temporary,
             store.resolve,
             effects.measure,
         ),
         scratch=scratch,
         paths=OpenPaths(settings.open_paths),
+        keys=keys,
+        limits=Limits(),
+        admission=Admission(_rules(settings, limits, shared=keys.in_force)),
+        observer=observer,
+    )
+
+
+def _rules(settings: Settings, limits: EngineLimits, *, shared: bool) -> Rules:
+    """What the queue goes by; without keys everybody is one, and nothing is held back for others."""
+    return Rules(
+        seats=limits.sequences,
+        adapters=limits.slots,
+        reserve=usual_reserve(limits.sequences) if shared else 0,
+        patience=settings.queue_timeout,
+        hold=settings.cold_wait,
+        most_waiting=settings.max_waiting,
+        most_of_a_key=max(1, settings.max_waiting // 4) if shared else settings.max_waiting,
     )
 
 

@@ -1,12 +1,13 @@
 """Request bodies: read within a limit, parsed once, written back."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from loraloom.server.errors import BodyTooLarge, InvalidBody, WrongContentType
+from loraloom.server.errors import BodyTooLarge, BodyTooSlow, InvalidBody, WrongContentType
 from loraloom.server.gate.exchange import Exchange, Message, Receive, Scope
 
 _LENGTH_DIGITS = 20
@@ -96,13 +97,26 @@ def written(body: Mapping[str, Any]) -> bytes:
     return raw
 
 
-def counted(receive: Receive, limit: int) -> Receive:
-    """A `receive` that raises `BodyTooLarge` as soon as more than `limit` bytes have passed."""
-    passed = 0
+def counted(receive: Receive, limit: int, patience: float) -> Receive:
+    """A `receive` that raises `BodyTooLarge` as soon as more than `limit` bytes have passed.
+
+    Until the body is complete it raises `BodyTooSlow` when no part of it comes for `patience` seconds.
+    """
+    passed, complete = 0, False
+
+    async def next_part() -> Message:
+        if complete:  # what is awaited now is that the client leaves
+            return await receive()
+        try:
+            async with asyncio.timeout(patience):
+                return await receive()
+        except TimeoutError:
+            raise BodyTooSlow(f"no part of the body has come for {patience:g} s: send the request again") from None
 
     async def counting() -> Message:
-        nonlocal passed
-        message = await receive()
+        nonlocal passed, complete
+        message = await next_part()
+        complete = not message.get("more_body", False)
         passed += len(message.get("body", b""))
         if passed > limit:
             raise BodyTooLarge(f"the body has more than the {limit:,} bytes that this server takes")

@@ -5,14 +5,20 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
 
+from loraloom.server.access.access import Access
+from loraloom.server.admission.asked import Asked
 from loraloom.server.gate.contents import Content
 from loraloom.server.gate.paths import Route
+from loraloom.server.observe.account import Account
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ACCOUNT = "loraloom.account"
+"""Where a request's scope has its account, for the routes behind the gate."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +40,24 @@ class Exchange:
 
     Attributes:
         scope, receive, send: as in ASGI.
+        account: what it costs; the one thing here that changes on the way.
         route: the opened path that the request goes to.
         choice: what the request selected, where its path takes a selection.
+        asked: what the engine is asked to compute, where its path has it compute.
     """
 
     scope: Scope
     receive: Receive
     send: Send
+    account: Account
     route: Route | None = None
     choice: Choice | None = None
+    asked: Asked | None = None
+
+    @property
+    def access(self) -> Access:
+        """Who asks; nobody in particular before the key has been looked at."""
+        return self.account.access
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name (lower case), decoded; None without one."""

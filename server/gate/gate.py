@@ -2,27 +2,37 @@
 
 A request passes the stages of `Gate.stages` in order; the first is the outermost. Each either hands it on or refuses
 it by raising. What comes out behind the last one is an ordinary request to the engine's own server: the model's name
-is canonical, and the adapter is leased until the answer has been sent.
+is canonical, it is the request's turn, and the adapter is leased until the answer has been sent.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from starlette.requests import ClientDisconnect
 
 from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
+from loraloom.server.access.access import Access
+from loraloom.server.access.table import KeyTable
+from loraloom.server.access.view import View
+from loraloom.server.admission.admission import Admission
+from loraloom.server.admission.asked import Asked
+from loraloom.server.admission.estimate import estimate
+from loraloom.server.admission.limits import Limits
 from loraloom.server.base import ServedBase
-from loraloom.server.errors import EngineUnavailable, HeaderRefused, NotServed
+from loraloom.server.errors import EngineUnavailable, Forbidden
 from loraloom.server.gate import body
 from loraloom.server.gate.effects import Effects
 from loraloom.server.gate.exchange import (
+    ACCOUNT,
     ASGIApp,
+    Choice,
     Exchange,
     Handler,
     Message,
@@ -35,19 +45,18 @@ from loraloom.server.gate.exchange import (
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import Kind, OpenPaths
-from loraloom.server.gate.priority import check_priority
+from loraloom.server.gate.privileges import can_wait, check_fields, check_selectors, for_the_engine, without_privileges
 from loraloom.server.gate.running import Running
-from loraloom.server.gate.selection import Selector, rewritten
+from loraloom.server.gate.selection import Selector
 from loraloom.server.gate.statuses import UNEXPECTED, send_error, status_of
 from loraloom.server.jobs import JobQueue
+from loraloom.server.observe.account import Account
+from loraloom.server.observe.observer import Observer
 from loraloom.server.offline import Offline
 from loraloom.server.scratch import Scratch
 from loraloom.server.settings import Settings
 
 log = logging.getLogger("vllm.loraloom.gate")
-
-FOREIGN_SELECTORS = (b"x-amzn-sagemaker-adapter-identifier", b"x-amzn-sagemaker-adapter-alias")
-"""Headers by which the engine's server would let a request choose an adapter after it has passed the gate."""
 
 RANK_HEADER = b"loraloom-mixture-rank"
 """Of an answer by a mixture: its rank."""
@@ -89,40 +98,67 @@ class Gate:
     jobs: JobQueue
     scratch: Scratch
     paths: OpenPaths
+    keys: KeyTable
+    limits: Limits
+    admission: Admission
+    observer: Observer = field(default_factory=Observer)
     running: Running = field(default_factory=Running)
 
     @property
     def stages(self) -> Sequence[Stage]:
         """What a request passes, outermost first."""
         return (
+            self.keep_account,
             self.answer_errors,
             self.report_a_dead_engine,
-            self.refuse_foreign_selectors,
             self.open_path,
+            self.authenticate,
+            self.drop_privileges,
             self.bound_the_body,
             self.select,
+            self.keep_limits,
+            self.admit,
             self.lease,
         )
 
-    async def answer_errors(self, exchange: Exchange, onward: Handler) -> None:
-        """Turn an error into an answer, unless one has begun or nobody waits for it."""
-        started = False
+    def view(self, access: Access) -> View:
+        """The store as one key sees it."""
+        return View(self.store, access)
+
+    async def keep_account(self, exchange: Exchange, onward: Handler) -> None:
+        """Follow the request to its end, and tell what it cost."""
+        account = exchange.account
+
+        async def receive() -> Message:
+            message = await exchange.receive()
+            account.heard(message["type"])
+            return message
 
         async def send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await exchange.send(message)
+            if message["type"] == "http.response.start":
+                ours = [(b"x-request-id", account.id.encode()), *account.headers, *self.limits.headers(account.access)]
+                message = {**message, "headers": [*message.get("headers", ()), *ours]}
+            account.told(message)
+            await _sent(exchange.send(message), self.settings.client_timeout)
 
+        with self.observer.following(account, exchange.scope["headers"]):
+            await onward(replace(exchange, receive=receive, send=send))
+
+    async def answer_errors(self, exchange: Exchange, onward: Handler) -> None:
+        """Turn an error into an answer, unless one has begun or nobody waits for it."""
+        account = exchange.account
         try:
-            await onward(replace(exchange, send=send))
+            await onward(exchange)
         except (body.Disconnected, ClientDisconnect):
-            return
+            account.ending = "disconnected"
         except Exception as error:
             status = status_of(error)
+            account.code = status.code
             if status.http >= 500:
-                trace = error if status is UNEXPECTED else None
-                log.error("%s %s: %s", exchange.scope["method"], exchange.scope["path"], error, exc_info=trace)
-            if started:
+                level, trace = (logging.ERROR, error) if status is UNEXPECTED else (logging.WARNING, None)
+                log.log(level, "%s %s %s: %s", account.id, account.method, account.path, error, exc_info=trace)
+            if account.status:
+                account.ending = "failed"
                 raise
             await send_error(exchange.send, error)
 
@@ -150,61 +186,110 @@ class Gate:
                     raise EngineUnavailable("the engine stopped while it worked on this request") from error
                 raise
 
-    async def refuse_foreign_selectors(self, exchange: Exchange, onward: Handler) -> None:
-        """Refuse headers that choose an adapter behind the gate."""
-        for header in FOREIGN_SELECTORS:
-            if exchange.header(header) is not None:
-                raise HeaderRefused(f"choose the adapter by the field `model`, not by the header {header.decode()}")
-        await onward(exchange)
-
     async def open_path(self, exchange: Exchange, onward: Handler) -> None:
         """Let only opened paths in."""
-        route = self.paths.find(exchange.scope["method"], exchange.scope["path"])
+        route = self.paths.find(exchange.account.method, exchange.scope["path"])
+        exchange.account.path = route.pattern
         await onward(replace(exchange, route=route))
+
+    async def authenticate(self, exchange: Exchange, onward: Handler) -> None:
+        """Find out who asks, and whether the path is open to them; some are open to everybody."""
+        assert exchange.route is not None, "the path has been looked up"
+        account, role = exchange.account, exchange.route.role(exchange.account.method)
+        if role is not None:
+            account.access = self.keys.authenticate(exchange.scope["headers"])
+            if not account.access.has(role):
+                raise Forbidden(
+                    f"{account.method} {exchange.route.pattern} takes a key of the role {role.word}, and "
+                    f"{account.access.key!r} has the role {account.access.role.word}"
+                )
+        await onward(exchange)
+
+    async def drop_privileges(self, exchange: Exchange, onward: Handler) -> None:
+        """Refuse headers that choose an adapter behind the gate, and drop what clients may not say to the engine."""
+        check_selectors(exchange)
+        scope = without_privileges(exchange.scope, exchange.account.id)
+        scope["headers"] = self.observer.traces.onward(scope["headers"])
+        await onward(replace(exchange, scope=scope))
 
     async def bound_the_body(self, exchange: Exchange, onward: Handler) -> None:
         """Refuse bodies over the limit, before reading them where their length is declared."""
         uploads = exchange.route is not None and exchange.route.kind is Kind.UPLOAD
         limit = self.settings.max_upload_bytes if uploads else self.settings.max_body_bytes
         body.check_declared_length(exchange, limit)
-        await onward(replace(exchange, receive=body.counted(exchange.receive, limit)))
+        await onward(replace(exchange, receive=body.counted(exchange.receive, limit, self.settings.client_timeout)))
 
     async def select(self, exchange: Exchange, onward: Handler) -> None:
         """Resolve what the body selects to one version, and write its canonical name into the body."""
-        if exchange.route is None or exchange.route.kind is not Kind.SELECT or exchange.scope["method"] != "POST":
+        route, account = exchange.route, exchange.account
+        if route is None or not route.selects or account.method != "POST":
             return await onward(exchange)
         body.check_json_type(exchange)
         fields = body.parse(await body.read(exchange.receive, self.settings.max_body_bytes))
-        check_priority(exchange, fields)
-        if fields.get("background"):
-            raise NotServed("responses in the background are not available on this server", param="background")
-        choice = await self.selector.choose(fields)
-        scope, receive = body.replayed(rewritten(fields, choice), exchange.scope, exchange.receive)
-        await onward(replace(exchange, scope=scope, receive=receive, choice=choice))
+        check_fields(fields, account.access)
+        with self.observer.step("select"):
+            choice = await self.selector.choose(fields, self.view(account.access))
+        account.model = choice.model
+        share_cache = self.settings.share_prefix_cache
+        sent = for_the_engine(fields, choice, account.access, share_cache=share_cache)
+        scope, receive = body.replayed(sent, exchange.scope, exchange.receive)
+        asked = _asked(fields, choice, account.access) if route.kind is Kind.GENERATE else None
+        await onward(replace(exchange, scope=scope, receive=receive, choice=choice, asked=asked))
+
+    async def keep_limits(self, exchange: Exchange, onward: Handler) -> None:
+        """Count the request, and refuse it if its key has used up what it may ask for."""
+        account, asked = exchange.account, exchange.asked
+        with self.limits.counted(account.access, asked.work.tokens if asked else 0) as allowance:
+            account.spent.append(allowance.spend)
+            await onward(exchange)
+
+    async def admit(self, exchange: Exchange, onward: Handler) -> None:
+        """Wait for the request's turn: here, where turns are fair between keys, and not in the engine."""
+        if exchange.asked is None:
+            return await onward(exchange)
+        account = exchange.account
+        account.note_queued()
+        async with AsyncExitStack() as held:
+            with self.observer.step("admit"):
+                ticket = await held.enter_async_context(self.admission.admitted(exchange.asked))
+            account.note_admitted()
+            account.spent.append(ticket.spend)
+            await onward(exchange)
 
     async def lease(self, exchange: Exchange, onward: Handler) -> None:
         """Hold the selected adapter until the answer has been sent."""
-        choice = exchange.choice
+        choice, account = exchange.choice, exchange.account
         if choice is None or choice.content is None:
             return await onward(exchange)
         async with AsyncExitStack() as held:
-            if isinstance(choice.content, Recipe):
-                outcome = await held.enter_async_context(self.mixtures.kept(choice.content))
-                exchange = _telling(exchange, outcome)
-            await held.enter_async_context(self.leases.hold(choice.model, choice.content))
+            with self.observer.step("lease"):
+                if isinstance(choice.content, Recipe):
+                    outcome = await held.enter_async_context(self.mixtures.kept(choice.content))
+                    account.headers += _telling(outcome)
+                self.observer.events.asked(resident=self.leases.resident(choice.model))
+                await held.enter_async_context(self.leases.hold(choice.model, choice.content))
+            account.note_leased()
             await onward(exchange)
 
 
-def _telling(exchange: Exchange, outcome: Outcome) -> Exchange:
-    """The exchange, whose answer will tell in its headers how the mixture came out."""
-    headers = [(RANK_HEADER, str(outcome.rank).encode()), (ERROR_HEADER, f"{outcome.error:.6g}".encode())]
+async def _sent(sending: Awaitable[None], patience: float) -> None:
+    """Send a part of an answer; a client that does not take it is as good as gone, and must not hold a seat."""
+    try:
+        async with asyncio.timeout(patience):
+            await sending
+    except TimeoutError:
+        raise body.Disconnected from None
 
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *headers]}
-        await exchange.send(message)
 
-    return replace(exchange, send=send)
+def _telling(outcome: Outcome) -> list[tuple[bytes, bytes]]:
+    """The headers that tell how a mixture came out."""
+    return [(RANK_HEADER, str(outcome.rank).encode()), (ERROR_HEADER, f"{outcome.error:.6g}".encode())]
+
+
+def _asked(fields: Mapping[str, Any], choice: Choice, access: Access) -> Asked:
+    """What the engine is asked to compute, for the queue."""
+    adapter = None if choice.content is None else choice.model
+    return Asked(access.key, adapter, estimate(fields), can_wait(fields, access))
 
 
 class GateMiddleware:
@@ -220,7 +305,9 @@ class GateMiddleware:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._handler_of(scope["app"].state.loraloom)(Exchange(scope, receive, send))
+            account = Account(uuid.uuid4().hex, scope["method"])
+            exchange = Exchange({**scope, ACCOUNT: account}, receive, send, account)
+            await self._handler_of(scope["app"].state.loraloom)(exchange)
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "not open on this server"})
 

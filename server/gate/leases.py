@@ -22,6 +22,7 @@ from typing import Protocol
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.server.errors import TooManyAdapters
 from loraloom.server.gate.contents import Content
+from loraloom.server.observe.events import UNHEARD, Events, loading
 
 log = logging.getLogger("vllm.loraloom.leases")
 
@@ -79,14 +80,18 @@ class _Place:
 class Leases:
     """Gives out places for adapters in flight, at most `capacity` distinct ones at a time."""
 
-    def __init__(self, residents: Residents, blobs: Blobs, capacity: int, patience: float) -> None:
+    def __init__(
+        self, residents: Residents, blobs: Blobs, capacity: int, patience: float, events: Events = UNHEARD
+    ) -> None:
         """
         Args:
             residents: what the engine holds.
             blobs: where directories come from.
             capacity: the engine's `max_cpu_loras`.
             patience: seconds a request may wait for a place.
+            events: told of what happens to adapters.
         """
+        self._events = events
         self._residents = residents
         self._blobs = blobs
         self._capacity = capacity
@@ -142,6 +147,11 @@ class Leases:
     def most_pinned(self) -> int:
         """How many adapters can be pinned: one place must stay for all others."""
         return self._capacity - 1
+
+    @property
+    def pins(self) -> int:
+        """How many adapters are pinned."""
+        return len(self._pinned)
 
     def pinned(self, name: str) -> bool:
         """Whether an adapter stays in memory when it is not in use."""
@@ -225,8 +235,10 @@ class Leases:
 
     async def _bring(self, name: str, place: _Place) -> Path:
         """Verify an adapter's files, then let the engine load them."""
-        folder = place.folder = await asyncio.to_thread(self._blobs.acquire, place.content)
-        await self._residents.load(name, folder)
+        with loading(self._events, "verify"):
+            folder = place.folder = await asyncio.to_thread(self._blobs.acquire, place.content)
+        with loading(self._events, "engine"):
+            await self._residents.load(name, folder)
         return folder
 
     async def _leave(self, name: str, place: _Place) -> None:
@@ -248,6 +260,7 @@ class Leases:
         try:
             if folder is not None:
                 await self._residents.unload(name)
+                self._events.evicted()
                 await asyncio.to_thread(self._blobs.release, place.content)
         except Exception:  # it is no fault of the request that happens to wait for this
             log.exception("%s could not be taken out of the engine", name)

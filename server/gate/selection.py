@@ -11,13 +11,12 @@ from loraloom.adapters.mixtures.recipe import Ingredient, Recipe, settled
 from loraloom.adapters.names import Adapter, Mixture, Selection, parse, selection_from_json
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.access.access import ANYONE
+from loraloom.server.access.view import View
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.lorax import merged_adapters
 from loraloom.server.gate.placement import Application, OnTheBase, Placement
-
-FIELDS = ("adapter", "adapter_id", "merged_adapters", "adapter_source")
-"""Body fields that select, besides `model`: ours, and those of LoRAX."""
 
 METHODS = ("exact", "lorahub", "svd")
 """How a request may mix; the others work on whole matrices and take too long."""
@@ -35,6 +34,7 @@ class Selector:
 
     Attributes:
         max_rank: the largest rank that is served.
+        everything: the store as this server itself sees it.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class Selector:
             max_mixture_terms: adapters in one mixture.
             placement: how adapters are put onto what is served; by default onto the base model.
         """
-        self._store = store
+        self._local = store.local
+        self.everything = View(store, ANYONE)
         self._base_names = tuple(base_names)
         self._fits = fits
         self._limit = limit
@@ -63,8 +64,8 @@ class Selector:
         self._max_terms = max_mixture_terms
         self._placement = placement or OnTheBase(self._base_names[0])
 
-    async def choose(self, body: Mapping[str, Any]) -> Choice:
-        """What the body selects, resolved to what can be served.
+    async def choose(self, body: Mapping[str, Any], view: View) -> Choice:
+        """What the body selects among what is seen, resolved to what can be served.
 
         Raises:
             InvalidBody: fields of the wrong type, or that contradict each other.
@@ -79,9 +80,13 @@ class Selector:
         wanted = self._wanted(body)
         if isinstance(wanted, Choice):
             return wanted
-        return self.settle(wanted) if self._store.local else await asyncio.to_thread(self.settle, wanted)
+        return self.settle(wanted, view) if self._local else await asyncio.to_thread(self.settle, wanted, view)
 
-    def settle(self, selection: Selection) -> Choice:
+    def settle_own(self, selection: Selection) -> Choice:
+        """As `settle`, for this server's own needs, which no key limits."""
+        return self.settle(selection, self.everything)
+
+    def settle(self, selection: Selection, view: View) -> Choice:
         """What a selection stands for now, if this server can serve it; may block, and raises as `choose` does.
 
         (The rank of a mixture is known only when it is built.)
@@ -89,7 +94,7 @@ class Selector:
         if selection.alpha is not None and str(selection.target) in self._base_names:
             return self._placement.place(Recipe(EXACT, ()), selection.alpha)
         if isinstance(selection.target, Adapter):
-            record = self.resolve(selection.target)
+            record = self.resolve(selection.target, view)
             return self._placement.place(Recipe(EXACT, (Ingredient(1.0, record),)), selection.alpha)
         if selection.target.method.name not in METHODS:
             raise NotServed(
@@ -97,7 +102,7 @@ class Selector:
                 "publish the mixture with POST /v1/mixtures or `loraloom adapters mix`, and ask for it by its name",
                 param="model",
             )
-        recipe = self.recipe(selection.target)
+        recipe = self.recipe(selection.target, view)
         if recipe.single is not None:
             self._check_rank(recipe.single)
         return self._placement.place(recipe, selection.alpha)
@@ -106,18 +111,18 @@ class Selector:
         """How a version that this server can serve acts when a request names it and no strength."""
         return self._placement.application(record)
 
-    def resolve(self, adapter: Adapter) -> VersionRecord:
-        """The version that an adapter stands for now, if this server can serve it.
+    def resolve(self, adapter: Adapter, view: View) -> VersionRecord:
+        """The version that an adapter stands for now, if it is seen and this server can serve it.
 
         Raises:
             AdapterNotFound, BaseMismatch, RankTooHigh: as `choose` does.
         """
-        record = self._version(adapter)
+        record = self._version(adapter, view)
         self._check_rank(record)
         return record
 
-    def recipe(self, mixture: Mixture) -> Recipe:
-        """What a mixture stands for now, whatever its rank; it may be empty, where all weights are zero.
+    def recipe(self, mixture: Mixture, view: View) -> Recipe:
+        """What a mixture stands for now, of what is seen, whatever its rank; where all weights are zero it is empty.
 
         Raises:
             InvalidMixture, AdapterNotFound, BaseMismatch: as `choose` does.
@@ -127,15 +132,15 @@ class Selector:
                 f"the mixture has {len(mixture.terms)} terms, and this server takes up to {self._max_terms} "
                 "(`max_mixture_terms`)"
             )
-        return settled(mixture, self._version)
+        return settled(mixture, lambda adapter: self._version(adapter, view))
 
     def check_not_base(self, name: str) -> None:
         """Refuse to publish under a name that selects the base model; raises `InvalidBody`."""
         if name in self._base_names:
             raise InvalidBody(f"{name!r} is a name of the base model here: choose another", param="name")
 
-    def _version(self, adapter: Adapter) -> VersionRecord:
-        record = self._store.resolve(adapter)
+    def _version(self, adapter: Adapter, view: View) -> VersionRecord:
+        record = view.resolve(adapter)
         self._fits.check(record)
         return record
 
@@ -163,11 +168,6 @@ class Selector:
                 param=field,
             )
         return _from_field(field, body[field])
-
-
-def rewritten(body: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
-    """The body as the engine's server gets it: the canonical name, and no field of ours."""
-    return {key: value for key, value in body.items() if key not in FIELDS} | {"model": choice.model}
 
 
 def _selecting_field(body: Mapping[str, Any]) -> str | None:

@@ -52,6 +52,7 @@ STATUSES: dict[type[Exception], Status] = {
     server.MethodNotOpen: Status(405, "method_not_open"),
     server.HeaderRefused: Status(400, "header_refused"),
     server.BodyTooLarge: Status(413, "body_too_large"),
+    server.BodyTooSlow: Status(408, "body_too_slow"),
     server.WrongContentType: Status(415, "wrong_content_type"),
     server.InvalidBody: Status(400, "invalid_body"),
     server.NotServed: Status(400, "not_available"),

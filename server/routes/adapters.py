@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote
@@ -19,10 +20,11 @@ from loraloom.adapters.names import check_name
 from loraloom.adapters.sources import fetched
 from loraloom.adapters.store.facts import Fact
 from loraloom.adapters.store.records import Published, VersionRecord
+from loraloom.server.access.view import View
 from loraloom.server.base import ServedBase
 from loraloom.server.errors import InvalidBody, NotServed, WrongContentType
 from loraloom.server.gate.gate import Gate, Tier
-from loraloom.server.routes.gated import Gated, GatedRoute, first_problem
+from loraloom.server.routes.gated import Gated, GatedRoute, Seen, first_problem
 from loraloom.server.routes.upload import Publication, receive_upload
 
 router = APIRouter(prefix="/v1/adapters", route_class=GatedRoute, tags=["LoraLoom"])
@@ -76,7 +78,7 @@ class Summary(BaseModel, frozen=True):
 
 
 class AdapterList(BaseModel, frozen=True):
-    """Every adapter in the store, of whatever base."""
+    """Every adapter in the store that the key sees, of whatever base."""
 
     object: Literal["list"] = "list"
     data: list[Summary]
@@ -105,19 +107,18 @@ class RemovedVersions(BaseModel, frozen=True):
 
 
 @router.get("")
-def adapters(gate: Gated) -> AdapterList:
+def adapters(seen: Seen) -> AdapterList:
     """Every adapter by name, with its tags and versions."""
-    store = gate.store
     return AdapterList(
         data=[
-            Summary(name=name, tags=store.tags(name), versions=[v.number for v in store.versions(name)])
-            for name in store.names()
+            Summary(name=name, tags=seen.tags(name), versions=[v.number for v in seen.versions(name)])
+            for name in seen.names()
         ]
     )
 
 
 @router.post("", status_code=201)
-async def publish(request: Request, response: Response, gate: Gated) -> Version:
+async def publish(request: Request, response: Response, gate: Gated, seen: Seen) -> Version:
     """Publish an adapter from uploaded files or from a source; 201 for a new version, 200 for one that was there.
 
     As `multipart/form-data`: the fields of `Publication`, and the files `adapter_config.json` and
@@ -125,9 +126,9 @@ async def publish(request: Request, response: Response, gate: Gated) -> Version:
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        published = await _publish_upload(request, gate)
+        published = await _publish_upload(request, gate, seen)
     elif media_type == "application/json":
-        published = await run_in_threadpool(_publish_source, await _publication(request), gate)
+        published = await run_in_threadpool(_publish_source, await _publication(request), gate, seen)
     else:
         raise WrongContentType(f"send multipart/form-data or application/json, not {media_type or 'without a type'!r}")
     response.status_code = 201 if published.created else 200
@@ -135,54 +136,74 @@ async def publish(request: Request, response: Response, gate: Gated) -> Version:
 
 
 @router.put("/{name:path}/tags/{tag}")
-def move_tag(name: str, tag: str, value: TagValue, gate: Gated) -> TagMoved:
+def move_tag(name: str, tag: str, value: TagValue, gate: Gated, seen: Seen) -> TagMoved:
     """Let a tag name another version; a rollback is the same call."""
-    record = gate.store.tag(name, tag, value.version)
+    seen.check_may_publish(check_name(name))
+    record = gate.store.tag(name, tag, value.version, by=seen.access.key)
     return TagMoved(name=name, tag=tag, version=record.version)
 
 
 @router.delete("/{name:path}/versions/{version}")
-async def remove_version(name: str, version: int, gate: Gated) -> RemovedVersions:
+async def remove_version(name: str, version: int, gate: Gated, seen: Seen) -> RemovedVersions:
     """Remove one version: requests in flight finish, then the engine's copy is freed."""
-    return await remove(gate, name, version)
+    return await remove(gate, seen, name, version)
 
 
 @router.delete("/{name:path}")
-async def remove_all(name: str, gate: Gated) -> RemovedVersions:
+async def remove_all(name: str, gate: Gated, seen: Seen) -> RemovedVersions:
     """Remove every version of an adapter: requests in flight finish, then the engine's copies are freed."""
-    return await remove(gate, name, None)
+    return await remove(gate, seen, name, None)
 
 
 @router.get("/{name:path}")
-async def adapter(name: str, gate: Gated) -> Adapter:
+async def adapter(name: str, gate: Gated, seen: Seen) -> Adapter:
     """One adapter: versions, tags, provenance, and where each version is now."""
-    records = await run_in_threadpool(gate.store.versions, check_name(name))
-    tags = await run_in_threadpool(gate.store.tags, name)
+    records = await run_in_threadpool(seen.versions, check_name(name))
+    tags = await run_in_threadpool(seen.tags, name)
     return Adapter(name=name, tags=tags, versions=await described(records, gate))
 
 
-def publish_source(gate: Gate, source: str, publication: Publication) -> Published:
+def publish_source(gate: Gate, seen: View, source: str, publication: Publication) -> Published:
     """Fetch an adapter and publish it.
 
     Raises:
+        Forbidden: the key does not publish under this name.
         NotServed: the source does not begin with an allowed prefix, or nothing is converted here.
     """
-    prefixes = gate.settings.allowed_sources
-    if not _allowed(source, prefixes):
-        known = f"those that begin with {', '.join(prefixes)}" if prefixes else "none: `allowed_sources` is empty"
-        raise NotServed(f"this server does not fetch from {source!r}. It may fetch from {known}", param="source")
+    _check_source(gate, seen, source)
+    check_publishable(gate, seen, publication.name)
     with fetched(source, gate.settings.cache / "sources") as folder:
-        return publish_folder(gate, folder, publication)
+        return publish_folder(gate, seen, folder, publication)
 
 
-def publish_folder(gate: Gate, folder: Path, publication: Publication) -> Published:
+def _check_source(gate: Gate, seen: View, source: str) -> None:
+    """What a key may fetch from lies under a prefix of the server's, and under one of its own if it has any."""
+    own = seen.access.sources
+    for prefixes in (gate.settings.allowed_sources, *(() if own is None else (own,))):
+        if not _allowed(source, prefixes):
+            known = f"those that begin with {', '.join(prefixes)}" if prefixes else "none: `allowed_sources` is empty"
+            raise NotServed(f"this server does not fetch from {source!r}. It may fetch from {known}", param="source")
+
+
+def check_publishable(gate: Gate, seen: View, name: str) -> None:
+    """See that the key may publish under a name, and that it is not the served base model's own.
+
+    Raises:
+        InvalidName, InvalidBody, Forbidden: it cannot be published under.
+    """
+    gate.selector.check_not_base(check_name(name))
+    seen.check_may_create(name)
+
+
+def publish_folder(gate: Gate, seen: View, folder: Path, publication: Publication) -> Published:
     """Publish a folder for the served base, or with proxy-tuning for the model of the two that it is of.
 
     Raises:
         InvalidBody: the name is the served base model's own.
+        Forbidden: the key does not publish under this name.
     """
-    name = check_name(publication.name)
-    gate.selector.check_not_base(name)
+    name = publication.name
+    check_publishable(gate, seen, name)
     gate.store.check_free(name, publication.tag)
     base = _base_of(gate, folder, publication)
     with _as_plain_lora(gate, folder, base, publication) as (plain, facts):
@@ -195,7 +216,7 @@ def publish_folder(gate: Gate, folder: Path, publication: Publication) -> Publis
             base=base.fingerprint,
             base_name=base.name,
             allow_noop=publication.allow_noop,
-            by="server",
+            by=seen.access.key,
         )
 
 
@@ -235,9 +256,10 @@ def _as_plain_lora(
         yield Path(out), {"conversion": conversion.as_json()}
 
 
-async def remove(gate: Gate, name: str, version: int | None) -> RemovedVersions:
+async def remove(gate: Gate, seen: View, name: str, version: int | None) -> RemovedVersions:
     """Remove from the store, then from the engine as soon as no request needs it."""
-    removed = await run_in_threadpool(gate.store.remove, check_name(name), version)
+    await run_in_threadpool(seen.check_may_publish, check_name(name))
+    removed = await run_in_threadpool(partial(gate.store.remove, name, version, by=seen.access.key))
     for number in removed.versions:
         canonical = f"{name}@{number}"
         await gate.leases.retire(canonical)
@@ -268,15 +290,15 @@ async def _publication(request: Request) -> _FromSource:
         raise InvalidBody(f"the body must be an object with `name` and `source`; {problem}") from error
 
 
-def _publish_source(publication: _FromSource, gate: Gate) -> Published:
-    return publish_source(gate, publication.source, publication)
+def _publish_source(publication: _FromSource, gate: Gate, seen: View) -> Published:
+    return publish_source(gate, seen, publication.source, publication)
 
 
-async def _publish_upload(request: Request, gate: Gate) -> Published:
+async def _publish_upload(request: Request, gate: Gate, seen: View) -> Published:
     with tempfile.TemporaryDirectory(dir=gate.scratch.folder) as name:
         folder = Path(name)
         publication = await receive_upload(request, folder, gate.settings.max_upload_bytes)
-        return await run_in_threadpool(publish_folder, gate, folder, publication)
+        return await run_in_threadpool(publish_folder, gate, seen, folder, publication)
 
 
 async def announced(published: Published, gate: Gate) -> Version:

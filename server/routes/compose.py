@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,15 @@ from loraloom.compose.jobs import Job
 from loraloom.compose.plan import planned
 from loraloom.compose.spec import JobSpec, Publish, Server, spec_from
 from loraloom.compose.trials import Trial
+from loraloom.server.access.access import Role
+from loraloom.server.access.view import View
 from loraloom.server.aside import threads
 from loraloom.server.errors import InvalidBody, JobsUnwritable, NotServed, WrongContentType
 from loraloom.server.gate.body import parse
 from loraloom.server.gate.gate import Gate
 from loraloom.server.jobs import Standing
-from loraloom.server.routes.gated import Gated, GatedRoute
+from loraloom.server.routes.adapters import check_publishable
+from loraloom.server.routes.gated import Gated, GatedRoute, Seen
 
 router = APIRouter(prefix="/v1/compose/jobs", route_class=GatedRoute, tags=["LoraLoom"])
 
@@ -71,48 +74,48 @@ class JobList(BaseModel, frozen=True):
 
 
 @router.post("", status_code=202)
-async def submit(request: Request, gate: Gated) -> JobView:
+async def submit(request: Request, gate: Gated, seen: Seen) -> JobView:
     """Check a job, and let it wait for its turn.
 
     The body is a job's description as JSON, with its examples in it.
     """
     spec = _own(spec_from(await _body(request)), request, gate)
-    gate.selector.check_not_base(spec.name)
+    check_publishable(gate, seen, spec.name)
 
     def make() -> Job:
-        plan = planned(spec, gate.store)
+        plan = planned(spec, seen)
         try:
-            return gate.jobs.jobs.create(plan, gate.store.url)
+            return gate.jobs.jobs.create(plan, gate.store.url, owner=seen.access.key)
         except OSError as error:
             raise JobsUnwritable(f"the job cannot be written down ({error.strerror}): try again later") from error
 
-    return await _view(await gate.jobs.submit(make), gate)
+    return await _view(await gate.jobs.submit(make, seen.access), gate)
 
 
 @router.get("")
-async def jobs(gate: Gated) -> JobList:
-    """Every job, those of earlier servers on the same folder too."""
-    found = await asyncio.to_thread(gate.jobs.jobs.list)
+async def jobs(gate: Gated, seen: Seen) -> JobList:
+    """Every job of the key's, those of earlier servers on the same folder too; an administrator sees all."""
+    found = await asyncio.to_thread(gate.jobs.jobs.list, _owned(seen))
     return JobList(data=[await _view(job, gate) for job in found])
 
 
 @router.get("/{id}")
-async def job(id: str, gate: Gated) -> JobDetails:
+async def job(id: str, gate: Gated, seen: Seen) -> JobDetails:
     """One job, with its result if it is done."""
-    found, standing = await gate.jobs.find(id)
+    found, standing = await gate.jobs.find(id, _owned(seen))
     result = await asyncio.to_thread(found.result)
     fields = await asyncio.to_thread(_fields, found, standing)
     return JobDetails(**fields, result=None if result is None else asdict(result))
 
 
 @router.get("/{id}/events")
-async def events(id: str, gate: Gated, last_event_id: str = Header("0")) -> StreamingResponse:
+async def events(id: str, gate: Gated, seen: Seen, last_event_id: str = Header("0")) -> StreamingResponse:
     """What happens to a job, from its beginning or from `Last-Event-ID` on, as server-sent events.
 
     `trial`: a line of its log, numbered from 1. `status`: where it stands, when that changes. `end`: nothing more will
     come, unless the job is resumed.
     """
-    found, _ = await gate.jobs.find(id)
+    found, _ = await gate.jobs.find(id, _owned(seen))
     if not last_event_id.isdecimal():
         raise InvalidBody("Last-Event-ID is the number of a trial")
     stream = _events(found, gate, int(last_event_id))
@@ -120,9 +123,9 @@ async def events(id: str, gate: Gated, last_event_id: str = Header("0")) -> Stre
 
 
 @router.get("/{id}/report")
-async def report(id: str, gate: Gated) -> FileResponse:
+async def report(id: str, gate: Gated, seen: Seen) -> FileResponse:
     """The report of a job that is done, as HTML."""
-    found, standing = await gate.jobs.find(id)
+    found, standing = await gate.jobs.find(id, _owned(seen))
     path = found.folder / "report.html"
     if not path.is_file():
         raise JobNotFound(f"the job {id} has no report: it is {standing.status}, and only one that is done has one")
@@ -130,17 +133,22 @@ async def report(id: str, gate: Gated) -> FileResponse:
 
 
 @router.post("/{id}/cancel")
-async def cancel(id: str, request: Request, gate: Gated) -> JobView:
+async def cancel(id: str, request: Request, gate: Gated, seen: Seen) -> JobView:
     """End a job soon; what it has found so far is kept, and it can be resumed."""
     _check_origin(request)
-    return await _view(await gate.jobs.cancel(id), gate)
+    return await _view(await gate.jobs.cancel(id, _owned(seen)), gate)
 
 
 @router.post("/{id}/resume", status_code=202)
-async def resume(id: str, request: Request, gate: Gated) -> JobView:
+async def resume(id: str, request: Request, gate: Gated, seen: Seen) -> JobView:
     """Let a job that has ended before it was done go on, when its turn comes."""
     _check_origin(request)
-    return await _view(await gate.jobs.resume(id), gate)
+    return await _view(await gate.jobs.resume(id, seen.access, _owned(seen)), gate)
+
+
+def _owned(seen: View) -> Callable[[Job], bool]:
+    """Which jobs exist for whoever asks."""
+    return lambda job: seen.access.has(Role.ADMIN) or job.owner == seen.access.key
 
 
 async def _body(request: Request) -> dict[str, Any]:

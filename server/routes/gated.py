@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 
 from loraloom.adapters.errors import AdapterError
 from loraloom.compose.errors import ComposeError
+from loraloom.server.access.view import View
 from loraloom.server.errors import InvalidBody, ServerError
+from loraloom.server.gate.exchange import ACCOUNT
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.statuses import error_body, status_of
 
@@ -60,4 +62,11 @@ def _gate(request: Request) -> Gate:
     return gate
 
 
+def _view(request: Request) -> View:
+    return _gate(request).view(request.scope[ACCOUNT].access)
+
+
 Gated = Annotated[Gate, Depends(_gate)]
+"""What the server has."""
+Seen = Annotated[View, Depends(_view)]
+"""What whoever asks sees of the store, and may do to it."""

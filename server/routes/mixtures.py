@@ -11,13 +11,14 @@ from pydantic import BaseModel, Field
 from loraloom.adapters.mixtures.mix import Limit, Outcome
 from loraloom.adapters.mixtures.publication import publish_mixture
 from loraloom.adapters.mixtures.recipe import Recipe
-from loraloom.adapters.names import Selection, check_name, selection_from_json
+from loraloom.adapters.names import Selection, selection_from_json
 from loraloom.adapters.store.records import Published
+from loraloom.server.access.view import View
 from loraloom.server.errors import InvalidBody
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.selection import METHODS
-from loraloom.server.routes.adapters import Version, announced
-from loraloom.server.routes.gated import Gated, GatedRoute
+from loraloom.server.routes.adapters import Version, announced, check_publishable
+from loraloom.server.routes.gated import Gated, GatedRoute, Seen
 
 router = APIRouter(prefix="/v1/mixtures", route_class=GatedRoute, tags=["LoraLoom"])
 
@@ -57,16 +58,16 @@ class Built(BaseModel, frozen=True):
 
 
 @router.post("")
-async def build(wanted: Wanted, response: Response, gate: Gated) -> Built:
+async def build(wanted: Wanted, response: Response, gate: Gated, seen: Seen) -> Built:
     """Build a mixture; 201 if that published a new version, 200 otherwise."""
     selection = selection_from_json(wanted.adapter)
     if wanted.name is None:
-        return await _ahead(selection, wanted, gate)
+        return await _ahead(selection, wanted, gate, seen)
     if selection.alpha is not None:
         raise InvalidBody(
             "a published mixture has no proxy strength (~): give it where the mixture is used", param="adapter"
         )
-    published, outcome = await run_in_threadpool(_publish, selection, wanted.name, wanted, gate)
+    published, outcome = await run_in_threadpool(_publish, selection, wanted.name, wanted, gate, seen)
     response.status_code = 201 if published.created else 200
     return Built(
         model=published.version.canonical,
@@ -76,13 +77,13 @@ async def build(wanted: Wanted, response: Response, gate: Gated) -> Built:
     )
 
 
-async def _ahead(selection: Selection, wanted: Wanted, gate: Gate) -> Built:
+async def _ahead(selection: Selection, wanted: Wanted, gate: Gate, seen: View) -> Built:
     """Build it in the cache of mixtures, and let the engine load it if there is a free place."""
     method = selection.mixture.method.name
     if method not in METHODS or wanted.tag is not None or wanted.rank is not None:
         needing = "`tag` and `rank` are" if method in METHODS else f"the method {method} is"
         raise InvalidBody(f"{needing} for mixtures that are published: give a `name`", param="name")
-    choice = await run_in_threadpool(gate.selector.settle, selection)
+    choice = await run_in_threadpool(gate.selector.settle, selection, seen)
     if not isinstance(choice.content, Recipe):
         raise InvalidBody(f"this mixture is {choice.model!r}: there is nothing to build", param="adapter")
     async with gate.mixtures.kept(choice.content) as outcome:
@@ -91,9 +92,9 @@ async def _ahead(selection: Selection, wanted: Wanted, gate: Gate) -> Built:
     return Built(model=choice.model, rank=outcome.rank, error=outcome.error)
 
 
-def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate) -> tuple[Published, Outcome]:
-    gate.selector.check_not_base(check_name(name))
-    recipe = gate.selector.recipe(selection.mixture)
+def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate, seen: View) -> tuple[Published, Outcome]:
+    check_publishable(gate, seen, name)
+    recipe = gate.selector.recipe(selection.mixture, seen)
     if not recipe.ingredients:
         raise InvalidBody("all weights of this mixture are zero: it is the base model", param="adapter")
     owners = {gate.base.owner(each.version).name for each in recipe.ingredients}
@@ -114,6 +115,6 @@ def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate) -> tup
         base=base.fingerprint,
         base_name=base.name,
         allow_noop=wanted.allow_noop,
-        by="server",
+        by=seen.access.key,
         scratch=gate.scratch.folder,
     )

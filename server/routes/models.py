@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from loraloom.adapters.errors import AdapterNotFound, DamagedBlob, InvalidAdapter
 from loraloom.adapters.names import parse_adapter
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.access.view import View
 from loraloom.server.errors import RankTooHigh
 from loraloom.server.gate.gate import Gate
-from loraloom.server.routes.gated import Gated, GatedRoute
+from loraloom.server.routes.gated import Gated, GatedRoute, Seen
 
 router = APIRouter(route_class=GatedRoute, tags=["OpenAI"])
 
@@ -46,28 +47,28 @@ class ModelList(BaseModel, frozen=True):
 
 
 @router.get("/v1/models")
-def models(gate: Gated) -> ModelList:
-    """The base model, then every adapter that this server can serve, by name."""
-    return ModelList(data=[_base(gate), *_adapters(gate)])
+def models(gate: Gated, seen: Seen) -> ModelList:
+    """The base model, then every adapter that this server can serve and the key sees, by name."""
+    return ModelList(data=[_base(gate), *_adapters(gate, seen)])
 
 
 @router.get("/v1/models/{name:path}")
-def model(name: str, gate: Gated) -> Model:
+def model(name: str, gate: Gated, seen: Seen) -> Model:
     """One model: the base, or any adapter, version or tag, with a proxy strength or without."""
     if name == gate.base.name:
         return _base(gate)
-    return _card(name, gate.selector.resolve(parse_adapter(name.partition("~")[0])), gate)
+    return _card(name, gate.selector.resolve(parse_adapter(name.partition("~")[0]), seen), gate)
 
 
 def _base(gate: Gate) -> Model:
     return Model(id=gate.base.name, root=str(gate.settings.model), max_model_len=gate.engine.max_model_len)
 
 
-def _adapters(gate: Gate) -> list[Model]:
+def _adapters(gate: Gate, seen: View) -> list[Model]:
     cards = []
-    for name in gate.store.names():
+    for name in seen.names():
         try:
-            record = gate.selector.resolve(parse_adapter(name))
+            record = gate.selector.resolve(parse_adapter(name), seen)
         except (AdapterNotFound, DamagedBlob, InvalidAdapter, RankTooHigh):  # a request for it gets the reason
             continue
         cards.append(_card(name, record, gate))

@@ -13,7 +13,7 @@ import pytest
 from loraloom.adapters.names import parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.compose.errors import InvalidPool
-from loraloom.compose.scorers.server_scorer import PRIORITY, ServerScorer
+from loraloom.compose.scorers.server_scorer import WAITS, ServerScorer
 from loraloom.compose.scorers.torch_scorer import TorchScorer, load_model
 from loraloom.compose.scoring import Row, RowScore
 from loraloom.compose.spec import Server as Where
@@ -103,38 +103,20 @@ def test_what_the_server_cannot_mix_is_refused_before_anything_is_scored(server:
         scorer.check()
 
 
-@pytest.mark.parametrize(
-    ("priority", "headers", "status", "code"),
-    [
-        (PRIORITY, {}, 200, None),
-        (-1, {}, 400, "invalid_body"),
-        (0, {"x-vllm-priority": "-1"}, 400, "header_refused"),
-    ],
-)
-def test_requests_may_come_after_others_and_not_before(
-    server: Server, priority: int, headers: dict[str, str], status: int, code: str | None
-) -> None:
-    body = chat_body(BASE, "Hello", max_tokens=1, priority=priority)
-    with server.client() as client:
-        reply = client.post("/v1/chat/completions", json=body, headers=headers)
-    assert reply.status_code == status
-    assert code is None or error_of(reply)["code"] == code
-
-
 async def test_everybody_elses_requests_come_first(server: Server) -> None:
     """One that comes when three batches of a job's requests wait is among the first that are answered."""
     answered: list[int] = []
 
-    async def ask(client: httpx.AsyncClient, number: int, priority: int) -> None:
+    async def ask(client: httpx.AsyncClient, number: int, wish: dict[str, str]) -> None:
         body = {"model": BASE, "prompt": [1000 + number] * 20, "max_tokens": 8, "ignore_eos": True}
-        reply = await client.post("/v1/completions", json={**body, "priority": priority})
+        reply = await client.post("/v1/completions", json={**body, **wish})
         assert reply.status_code == 200, reply.text
         answered.append(number)
 
     async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
-        waiting = [asyncio.ensure_future(ask(client, number, PRIORITY)) for number in range(48)]
+        waiting = [asyncio.ensure_future(ask(client, number, WAITS)) for number in range(48)]
         await asyncio.sleep(0.5)
-        await ask(client, 48, 0)
+        await ask(client, 48, {})
         await asyncio.gather(*waiting)
     assert answered.index(48) < 36
 

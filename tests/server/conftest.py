@@ -14,7 +14,7 @@ from loraloom.adapters.store.disk import Disk
 from loraloom.adapters.store.objects import LocalObjects
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.base import ServedBase, ServedPair
-from loraloom.server.gate.assembly import assemble
+from loraloom.server.gate.assembly import EngineLimits, assemble
 from loraloom.server.gate.gate import Gate
 from loraloom.server.settings import Settings
 from tests.adapters.small_adapters import small_adapter
@@ -43,6 +43,11 @@ class UnsyncedDisk(Disk):
 
     def fsync_folder(self, path: Path) -> None:
         """Nothing to wait for."""
+
+
+def limits_of(engine: FakeEngine) -> EngineLimits:
+    """What the fake engine can do: so many at a time that only tests of the queue wait in it."""
+    return EngineLimits(sequences=64, slots=64, capacity=engine.capacity, rank=MAX_RANK)
 
 
 AnyStore = TypeVar("AnyStore", bound=Store)
@@ -117,7 +122,7 @@ def build_gate(store: Store, served_base: ServedBase, engine: FakeEngine, tmp_pa
     def build(base: ServedBase = served_base, **settings: Any) -> Gate:
         values = Settings(**{"model": BASE, "adapters": store.url, "cache": tmp_path / "cache", **settings})
         names = [BASE, "tiny-alias"]
-        return assemble(values, store, engine, base, names, capacity=engine.capacity, rank=MAX_RANK)
+        return assemble(values, store, engine, base, names, limits_of(engine))
 
     return build
 

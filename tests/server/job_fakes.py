@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,30 @@ from loraloom.compose.pool import Member, Pool
 from loraloom.compose.result import Chosen, Result, Verdict
 from loraloom.compose.spec import spec_from
 from loraloom.compose.trials import Trial
+from loraloom.server.access.access import Access
 
 EXAMPLES = [{"prompt": f"What is {number}?", "completion": f"{number}"} for number in range(4)]
+
+
+class Lender:
+    """Lends keys that say whose they are.
+
+    Attributes:
+        lent: what is lent now, by key.
+        all: everything that ever was.
+    """
+
+    def __init__(self) -> None:
+        self.lent: dict[str, Access] = {}
+        self.all: list[Access] = []
+
+    @contextmanager
+    def __call__(self, access: Access) -> Iterator[str]:
+        key = f"key-{len(self.all)}"
+        self.all.append(access)
+        self.lent[key] = access
+        yield key
+        del self.lent[key]
 
 
 class FakeRuns:
@@ -20,16 +44,19 @@ class FakeRuns:
 
     Attributes:
         started: the jobs, in the order in which their processes began.
+        keys: the key that each was given.
         lacking: what there is too little of.
     """
 
     def __init__(self) -> None:
         self.started: list[str] = []
+        self.keys: list[str] = []
         self.lacking = ""
 
-    async def start(self, job: Job) -> asyncio.subprocess.Process:
+    async def start(self, job: Job, key: str) -> asyncio.subprocess.Process:
         """A shell that looks for a file."""
         self.started.append(job.id)
+        self.keys.append(key)
         go = job.folder / "go"
         go.unlink(missing_ok=True)
         waiting = f'while [ ! -e "{go}" ]; do sleep 0.01; done; exit "$(cat "{go}")"'

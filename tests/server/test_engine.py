@@ -13,16 +13,24 @@ from prometheus_client import REGISTRY, Gauge
 from starlette.datastructures import State
 
 from loraloom.server.errors import AdapterNotLoaded, EngineUnavailable
+from loraloom.server.gate.assembly import EngineLimits
+from loraloom.server.observe.account import CURRENT, Account
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's own imports warn of deprecations
     from vllm.entrypoints.openai.models.protocol import BaseModelPath
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+    from vllm.outputs import CompletionOutput, RequestOutput
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.output_processor import RequestOutputCollector
+    from vllm.v1.metrics.stats import RequestStateStats
 
     from loraloom.server.engine import (
         VllmEngine,
-        adapter_limits,
         forget_adapters_in_metrics,
+        limits_of,
+        meter,
         put_first,
         served_names,
     )
@@ -284,11 +292,12 @@ def test_the_names_of_the_base(served: Any, names: list[str]) -> None:
     assert served_names(args) == names
 
 
-@pytest.mark.parametrize(("cpu", "expected"), [(None, (4, 16)), (9, (9, 16))])
-def test_the_limits_that_the_engine_was_started_with(cpu: int | None, expected: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("cpu", "capacity"), [(None, 4), (9, 9)])
+def test_the_limits_that_the_engine_was_started_with(cpu: int | None, capacity: int) -> None:
     lora = SimpleNamespace(max_cpu_loras=cpu, max_loras=4, max_lora_rank=16)
-    client: Any = SimpleNamespace(vllm_config=SimpleNamespace(lora_config=lora))
-    assert adapter_limits(client) == expected
+    config = SimpleNamespace(lora_config=lora, scheduler_config=SimpleNamespace(max_num_seqs=8))
+    client: Any = SimpleNamespace(vllm_config=config)
+    assert limits_of(client) == EngineLimits(sequences=8, slots=4, capacity=capacity, rank=16)
 
 
 def test_vllms_arguments_are_parsed_as_its_own_server_does() -> None:
@@ -314,3 +323,66 @@ def test_the_metrics_do_not_remember_every_mixture() -> None:
     finally:
         if registered is None:
             REGISTRY.unregister(gauge)
+
+
+class Computing(AsyncLLM):
+    """vLLM's client as it is, where an engine would be that has given some outputs and computes on.
+
+    Attributes:
+        given: outputs that wait to be read.
+        aborted: what it was told to stop.
+    """
+
+    def __init__(self, given: list[RequestOutput]) -> None:
+        self.given = given
+        self.aborted: list[str] = []
+        self.log_requests = False
+
+    def __del__(self) -> None:
+        """There is nothing to shut down."""
+
+    async def add_request(self, request_id: str, prompt: Any, params: Any, *_: Any, **__: Any) -> Any:
+        queue = RequestOutputCollector(params.output_kind, request_id)
+        for output in self.given:
+            queue.put(output)
+        return queue
+
+    async def abort(self, request_id: Any, internal: bool = False) -> None:
+        self.aborted.append(request_id)
+
+
+def output(*tokens: int, index: int = 0, finished: bool = False) -> RequestOutput:
+    stats = RequestStateStats(arrival_time=1.0, queued_ts=2.0, scheduled_ts=2.25)
+    part = CompletionOutput(index, "", list(tokens), None, None, finish_reason="stop" if finished else None)
+    return RequestOutput("r1", None, [1, 2, 3], None, [part], finished, stats, num_cached_tokens=2)
+
+
+@pytest.mark.parametrize("kind", RequestOutputKind)
+async def test_requests_pay_for_every_token_that_vllm_computes(kind: RequestOutputKind) -> None:
+    computing: Any = Computing([output(5, 6), output(7 if kind is RequestOutputKind.DELTA else 5, 6, 7, finished=True)])
+    meter(computing)
+    account = Account("r1")
+    token = CURRENT.set(account)
+    read = [each async for each in computing.generate([1, 2, 3], SamplingParams(output_kind=kind, n=1), "r1")]
+    CURRENT.reset(token)
+    assert read[-1].finished
+    assert (account.prompt, account.cached, account.engine_queued) == (3, 2, 0.25)
+    assert account.output == len(read[-1].outputs[0].token_ids)
+    assert computing.aborted == []
+
+
+async def test_vllm_aborts_what_nobody_reads_any_more() -> None:
+    computing: Any = Computing([output(5, 6)])
+    meter(computing)
+    account = Account("r1")
+    token = CURRENT.set(account)
+    outputs = computing.generate([1, 2, 3], SamplingParams(output_kind=RequestOutputKind.DELTA), "r1")
+    CURRENT.reset(token)
+    assert len((await anext(outputs)).outputs[0].token_ids) == 2
+    waiting = asyncio.ensure_future(anext(outputs))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert computing.aborted == ["r1"]
+    assert (account.prompt, account.output, account.calls) == (3, 2, [])

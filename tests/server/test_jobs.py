@@ -14,10 +14,12 @@ from loraloom.adapters.store.records import VersionRecord
 from loraloom.compose.errors import InvalidExamples, JobBusy, JobNotFound
 from loraloom.compose.jobs import Job, Jobs
 from loraloom.server import jobs as module
+from loraloom.server.access.access import Access, Role
+from loraloom.server.access.patterns import Patterns
 from loraloom.server.errors import TooManyJobs
 from loraloom.server.jobs import LOG, Child, JobQueue
 from tests.server.conftest import Publish
-from tests.server.job_fakes import FakeRuns, damage, ends_as, folder_of, found, let_go, made, try_out
+from tests.server.job_fakes import FakeRuns, Lender, damage, ends_as, folder_of, found, let_go, made, try_out
 
 
 @pytest.fixture
@@ -30,6 +32,14 @@ def runs() -> FakeRuns:
     return FakeRuns()
 
 
+WHO = Access("team-a", Role.PUBLISH, Patterns.parse("a,b"))
+
+
+@pytest.fixture
+def lender() -> Lender:
+    return Lender()
+
+
 @pytest.fixture
 def announced() -> list[VersionRecord]:
     return []
@@ -37,7 +47,12 @@ def announced() -> list[VersionRecord]:
 
 @pytest.fixture
 async def queue(
-    folder: Jobs, runs: FakeRuns, announced: list[VersionRecord], publish: Publish, monkeypatch: pytest.MonkeyPatch
+    folder: Jobs,
+    runs: FakeRuns,
+    lender: Lender,
+    announced: list[VersionRecord],
+    publish: Publish,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[JobQueue]:
     """A queue that is being worked off, and looks often."""
     monkeypatch.setattr(module, "LOOK", 0.02)
@@ -47,7 +62,7 @@ async def queue(
         assert str(adapter) == record.canonical
         return record
 
-    made_here = JobQueue(folder, runs, resolve, announced.append, most=3)
+    made_here = JobQueue(folder, runs, lender, resolve, announced.append, most=3)
     task = asyncio.create_task(made_here.run())
     yield made_here
     task.cancel()
@@ -63,7 +78,7 @@ async def until(check: Callable[[], object]) -> None:
 
 
 async def submitted(queue: JobQueue, name: str) -> Job:
-    return await queue.submit(partial(made, queue.jobs, name))
+    return await queue.submit(partial(made, queue.jobs, name), WHO)
 
 
 async def status(queue: JobQueue, job: Job) -> str:
@@ -117,7 +132,7 @@ async def test_no_more_than_so_many_wait(queue: JobQueue, runs: FakeRuns, folder
     ends_as(first, "interrupted")
     let_go(first, 3)
     await until(lambda: len(runs.started) == 2)
-    await queue.resume(first.id)
+    await queue.resume(first.id, WHO)
     with pytest.raises(TooManyJobs, match="3 jobs wait"):
         await submitted(queue, "late")
 
@@ -128,7 +143,7 @@ async def test_a_job_that_cannot_be_made_takes_no_room(queue: JobQueue, runs: Fa
 
     for _ in range(5):
         with pytest.raises(InvalidExamples):
-            await queue.submit(fail)
+            await queue.submit(fail, WHO)
     job = await submitted(queue, "good")
     await until(lambda: runs.started == [job.id])
 
@@ -174,16 +189,16 @@ async def test_going_on_with_one_that_ended_early(queue: JobQueue, runs: FakeRun
     job = await submitted(queue, "blend")
     await until(lambda: runs.started)
     with pytest.raises(JobBusy, match="is running"):
-        await queue.resume(job.id)
+        await queue.resume(job.id, WHO)
     ends_as(job, "interrupted", "the disk is full")
     let_go(job, 3)
     assert await settled(queue, job) == "interrupted"
-    await queue.resume(job.id)
+    await queue.resume(job.id, WHO)
     await until(lambda: runs.started == [job.id, job.id])
     job.finish(found(job))
     let_go(job)
     assert await settled(queue, job) == "done"
-    await queue.resume(job.id)
+    await queue.resume(job.id, WHO)
     assert await status(queue, job) == "done"
 
 
@@ -191,11 +206,11 @@ async def test_nobody_queues_twice(queue: JobQueue, runs: FakeRuns) -> None:
     await submitted(queue, "one")
     second = await submitted(queue, "two")
     with pytest.raises(JobBusy, match="is queued"):
-        await queue.resume(second.id)
+        await queue.resume(second.id, WHO)
 
 
 async def test_there_is_no_such_job(queue: JobQueue) -> None:
-    for call in (queue.find, queue.cancel, queue.resume):
+    for call in (queue.find, queue.cancel, partial(queue.resume, access=WHO)):
         with pytest.raises(JobNotFound):
             await call("blend-1")
 
@@ -213,10 +228,10 @@ async def test_after_one_that_cannot_be_started_comes_the_next(
 ) -> None:
     start = runs.start
 
-    async def failing(job: Job) -> asyncio.subprocess.Process:
+    async def failing(job: Job, key: str) -> asyncio.subprocess.Process:
         if job.spec.name == "bad":
             raise OSError("too many processes")
-        return await start(job)
+        return await start(job, key)
 
     monkeypatch.setattr(runs, "start", failing)
     bad, good = await submitted(queue, "bad"), await submitted(queue, "good")
@@ -257,7 +272,7 @@ async def test_a_job_that_somebody_else_cancels_while_it_waits_does_not_begin(qu
     await until(lambda: runs.started == [first.id, last.id])
     assert await status(queue, waiting) == "cancelled"
     let_go(last)
-    await queue.resume(waiting.id)
+    await queue.resume(waiting.id, WHO)
     await until(lambda: runs.started == [first.id, last.id, waiting.id])
 
 
@@ -277,11 +292,11 @@ async def test_with_the_queue_its_process_ends(folder: Jobs, runs: FakeRuns) -> 
     processes: list[asyncio.subprocess.Process] = []
 
     class Noted(FakeRuns):
-        async def start(self, job: Job) -> asyncio.subprocess.Process:
-            processes.append(await super().start(job))
+        async def start(self, job: Job, key: str) -> asyncio.subprocess.Process:
+            processes.append(await super().start(job, key))
             return processes[-1]
 
-    queue = JobQueue(folder, Noted(), lambda _: pytest.fail("nothing is published"), lambda _: None)
+    queue = JobQueue(folder, Noted(), Lender(), lambda _: pytest.fail("nothing is published"), lambda _: None)
     task = asyncio.create_task(queue.run())
     await submitted(queue, "blend")
     await until(lambda: processes)
@@ -324,6 +339,19 @@ def test_memory_for_a_second_copy_of_the_base(tmp_path: Path, folder: Jobs) -> N
 
 async def test_a_real_process_says_why_it_failed(tmp_path: Path, folder: Jobs) -> None:
     job = made(folder)
-    process = await Child(tmp_path / "cache", tmp_path).start(job)
+    process = await Child(tmp_path / "cache", tmp_path).start(job, "ll_key")
     assert await process.wait() == 1
     assert "store" in (job.folder / LOG).read_text()
+
+
+async def test_a_jobs_process_gets_a_key_for_its_own_adapters_as_long_as_it_runs(
+    queue: JobQueue, runs: FakeRuns, lender: Lender
+) -> None:
+    job = await submitted(queue, "blend")
+    await until(lambda: runs.keys)
+    (access,) = lender.lent.values()
+    assert list(lender.lent) == runs.keys
+    assert (access.key, access.background) == ("team-a", True)
+    assert [name for name in ("a", "b", "c") if access.sees(name)] == ["a", "b"]
+    let_go(job)
+    await until(lambda: not lender.lent)

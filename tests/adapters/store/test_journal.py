@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.adapters.errors import StoreError
+from loraloom.adapters.errors import DamagedRecord
 from loraloom.adapters.store.journal import Journal, record_path
 from loraloom.adapters.store.objects import LocalObjects
 from loraloom.adapters.store.records import RemovalRecord, TagRecord, VersionRecord, decode, encode
@@ -68,10 +68,10 @@ def test_a_damaged_record_is_told(journal: Journal, tmp_path: Path, data: bytes)
     path = tmp_path / record_path("x", 4)
     path.parent.mkdir()
     path.write_bytes(data)
-    with pytest.raises(StoreError, match=r"x/000004\.json.*damaged.*backup"):
+    with pytest.raises(DamagedRecord, match=r"x/000004\.json.*damaged.*backup"):
         journal.get("x", 4, VersionRecord)
 
 
 def test_a_record_that_disappears_is_told(journal: Journal) -> None:
-    with pytest.raises(StoreError, match="disappeared"):
+    with pytest.raises(DamagedRecord, match="disappeared"):
         journal.get("x", 4, VersionRecord)

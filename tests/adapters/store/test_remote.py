@@ -189,6 +189,30 @@ def test_own_changes_are_seen_at_once_and_those_of_others_soon(tmp_path: Path, g
     assert mine.tags("sql") == {"latest": 1}
 
 
+def test_an_audit_entry_takes_one_look_and_no_listing(tmp_path: Path, given: list[Path], requests: list[str]) -> None:
+    other = open_at(f"memory://{tmp_path.name}", tmp_path, refresh=0.0)
+    for number in (1, 2):
+        other.publish(given[0], "sql")
+        other.tag("sql", "stable", number)
+        other.remove("sql")
+    store = open_at(f"counting://{tmp_path.name}", tmp_path, refresh=3600)
+    assert store.publish(given[1], "sql").created
+    first = [path.rsplit("/", 1)[1] for path in requests if "/audit" in path]
+    assert first == [f"{number:06d}.json" for number in range(1, 8)]
+    requests.clear()
+    store.tag("sql", "stable", 3)
+    assert [path.rsplit("/", 1)[1] for path in requests if "/audit" in path] == ["000008.json"]
+    assert [entry.number for entry in store.audit.entries()] == list(range(1, 9))
+
+
+def test_a_lost_answer_leaves_one_chain(tmp_path: Path, given: list[Path]) -> None:
+    store = open_at(f"forgetful://{tmp_path.name}", tmp_path)
+    for folder in given:
+        store.publish(folder, "sql")
+    assert [entry.subject["version"] for entry in store.audit.entries()] == [1, 2, 3]
+    assert store.audit.check().findings == ()
+
+
 def test_pins_are_read_anew_by_one_listing(tmp_path: Path, given: list[Path], requests: list[str]) -> None:
     url = f"memory://{tmp_path.name}"
     mine, other = open_at(url, tmp_path, refresh=3600), open_at(f"counting://{tmp_path.name}", tmp_path, refresh=3600)

@@ -15,6 +15,7 @@ from loraloom.adapters.errors import (
     AdapterNotFound,
     BaseMismatch,
     DamagedBlob,
+    DamagedRecord,
     InvalidAdapter,
     InvalidName,
     NameTaken,
@@ -24,6 +25,7 @@ from loraloom.adapters.errors import (
 from loraloom.adapters.names import Adapter, Digest, Tag
 from loraloom.adapters.normal import digest_of
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.records import Record
 from tests.adapters.small_adapters import small_adapter
 
 OpenStore = Callable[[], Store]
@@ -413,3 +415,30 @@ def test_a_file_url_is_a_folder(tmp_path: Path, adapters: list[Path]) -> None:
     store.publish(adapters[0], "sql")
     assert (store.local, store.url) == (True, f"{tmp_path}/store")
     assert Store.open(tmp_path / "store", create=False).names() == ["sql"]
+
+
+def test_records_of_other_kinds_have_folders_of_their_own(open_store: OpenStore) -> None:
+    record = Record(number=1)
+    assert open_store().journal().append("others/one", record)
+    assert not open_store().journal().append("others/one", Record(number=1))
+    journal = open_store().journal()
+    assert journal.numbers("others/one") == [1]
+    assert journal.get("others/one", 1, Record) == record
+
+
+def test_a_damaged_record_hides_its_own_name_only(
+    tmp_path: Path, adapters: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, name in enumerate(("date", "sql")):
+        Store.open(tmp_path / "store").publish(adapters[number], name)
+    record = tmp_path / "store/names/sql/versions/000001.json"
+    record.chmod(0o644)
+    record.write_bytes(b"\x00")
+    store = Store.open(tmp_path / "store")
+    for _ in range(2):
+        assert store.names() == ["date"]
+    with pytest.raises(AdapterNotFound, match="'date'"):
+        store.resolve(Adapter("data"))
+    with pytest.raises(DamagedRecord):
+        store.resolve(Adapter("sql"))
+    assert [message for message in caplog.messages if "names/sql" in message] == caplog.messages[:1]

@@ -8,7 +8,7 @@ import pytest
 
 from loraloom.adapters.names import parse
 from loraloom.compose.errors import InvalidPool, InvalidSpec, ServerLost
-from loraloom.compose.scorers.server_scorer import PRIORITY, ServerScorer
+from loraloom.compose.scorers.server_scorer import ServerScorer
 from loraloom.compose.scoring import Row, RowScore
 from loraloom.compose.spec import Server
 from tests.compose.scorers.fake_loraloom import Answer, FakeLoraLoom, log_probability, refused
@@ -54,9 +54,8 @@ def test_what_a_request_asks_for(fake: FakeLoraLoom, scorer: ServerScorer) -> No
         "temperature": 0,
         "repetition_penalty": 1.0,
         "prompt_logprobs": 0,
-        "priority": PRIORITY,
+        "service_tier": "flex",
     }
-    assert PRIORITY > 0
 
 
 def test_zero_weights_are_left_out_and_none_at_all_is_the_base(fake: FakeLoraLoom, scorer: ServerScorer) -> None:
@@ -134,7 +133,7 @@ def test_as_many_at_once_as_is_said(fake: FakeLoraLoom) -> None:
 
 def test_answers_without_what_ends_the_turn(fake: FakeLoraLoom, scorer: ServerScorer) -> None:
     assert scorer.answers((1.0, 0.0, 0.0), [(1, 2, 3), (4, 5)], 3) == [[3, 2, 1], [5, 4]]
-    assert {body["priority"] for body in fake.bodies} == {PRIORITY}
+    assert {body["service_tier"] for body in fake.bodies} == {"flex"}
     assert all(body["return_token_ids"] and body["repetition_penalty"] == 1 for body in fake.bodies)
 
 

@@ -20,11 +20,11 @@ def test_the_limits_are_those_of_the_settings_and_of_the_engine(build_gate: Buil
     gate = build_gate(max_mixture_terms=2)
     publish("fits", rank=MAX_RANK)
     publish("large", rank=MAX_RANK + 1)
-    assert gate.selector.settle(parse("fits")).model == "fits@1"
+    assert gate.selector.settle_own(parse("fits")).model == "fits@1"
     with pytest.raises(RankTooHigh):
-        gate.selector.settle(parse("large"))
+        gate.selector.settle_own(parse("large"))
     with pytest.raises(InvalidMixture, match="up to 2"):
-        gate.selector.settle(parse("fits+2*fits+3*fits"))
+        gate.selector.settle_own(parse("fits+2*fits+3*fits"))
     assert gate.leases.most_pinned == CAPACITY - 1
 
 
@@ -34,7 +34,7 @@ async def test_everything_for_a_while_lies_in_one_folder_of_this_process(
     for name in ("a", "b"):
         publish(name)
     gate = build_gate()
-    choice = gate.selector.settle(parse("a+b"))
+    choice = gate.selector.settle_own(parse("a+b"))
     assert choice.content is not None
     async with gate.mixtures.kept(choice.content), gate.leases.hold(choice.model, choice.content) as folder:
         assert folder.is_relative_to(gate.scratch.folder)
@@ -49,17 +49,17 @@ async def test_a_pair_is_served_by_variants(
     publish_small("sql")
     fields = {"proxy_small": "/models/tinier", "proxy_alpha": 0.5, "proxy_max_alpha": 2.0}
     gate = build_gate(served_pair, **fields)
-    choice = gate.selector.settle(parse("sql"))
+    choice = gate.selector.settle_own(parse("sql"))
     assert choice.model == "sql@1~0.5"
     assert choice.content is not None
     async with gate.mixtures.kept(choice.content), gate.leases.hold(choice.model, choice.content) as folder:
         assert set(read_manifest(folder).modules) == {"expert.model.layers.0.self_attn.q_proj", "proxy_alpha"}
     with pytest.raises(InvalidAlpha, match="from -2 to 2"):
-        gate.selector.settle(parse("sql~3"))
+        gate.selector.settle_own(parse("sql~3"))
     with pytest.raises(InvalidAlpha, match="needs an adapter"):
-        gate.selector.settle(parse("tiny~0"))
+        gate.selector.settle_own(parse("tiny~0"))
     own_expert = build_gate(served_pair, **fields, proxy_expert="/models/tuned")
-    assert own_expert.selector.settle(parse("tiny~0")).model == "tiny~0"
+    assert own_expert.selector.settle_own(parse("tiny~0")).model == "tiny~0"
 
 
 async def test_the_effect_of_an_adapter_that_steers_is_measured_with_its_strength(

@@ -1,16 +1,21 @@
 """Verified directories: hashed when new or changed, and never handed out damaged."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from loraloom.adapters.errors import DamagedBlob
+from loraloom.adapters.errors import DamagedBlob, StoreError
 from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from loraloom.adapters.store import Store
 from loraloom.server.gate.blobs import VerifiedBlobs
+from tests.adapters.small_adapters import small_adapter
 from tests.server.conftest import Publish, empty_store
 
 
@@ -165,3 +170,104 @@ def test_a_digest_that_was_never_stored(blobs: VerifiedBlobs, store: CountingSto
     with pytest.raises(DamagedBlob, match="missing"):
         blobs.acquire("0" * 64)
     assert store.in_use == 0
+
+
+def test_what_is_damaged_is_not_hashed_again_and_told_once(
+    store: CountingStore, blobs: VerifiedBlobs, digest: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert blobs.quarantined == {}
+    flipped(folder / WEIGHTS_FILE)
+    told = set()
+    for _ in range(3):
+        with pytest.raises(DamagedBlob) as caught:
+            blobs.acquire(digest)
+        told.add(str(caught.value))
+    assert store.checks == 1
+    assert store.in_use == 0
+    assert len(told) == 1
+    assert blobs.quarantined == {digest: f"the files in blobs/{digest} are not those that were stored"}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_publishing_it_again_ends_the_quarantine(
+    store: CountingStore, blobs: VerifiedBlobs, publish: Publish, folder: Path, digest: str
+) -> None:
+    flipped(folder / WEIGHTS_FILE)
+    with pytest.raises(DamagedBlob):
+        blobs.acquire(digest)
+    assert publish("sql", seed=0).digest == digest
+    assert blobs.acquire(digest) == folder
+    assert blobs.quarantined == {}
+    blobs.acquire(digest)
+    assert store.checks == 2
+
+
+def test_a_file_that_is_missing_and_comes_back(blobs: VerifiedBlobs, digest: str, folder: Path) -> None:
+    blobs.acquire(digest)
+    (folder / WEIGHTS_FILE).rename(folder.parent / "elsewhere")
+    with pytest.raises(DamagedBlob, match="missing"):
+        blobs.acquire(digest)
+    assert list(blobs.quarantined) == [digest]
+    (folder.parent / "elsewhere").rename(folder / WEIGHTS_FILE)
+    assert blobs.acquire(digest) == folder
+    assert blobs.quarantined == {}
+
+
+def test_a_stray_file_is_damage_until_it_is_gone(blobs: VerifiedBlobs, digest: str, folder: Path) -> None:
+    (folder / "stray").touch()
+    with pytest.raises(DamagedBlob):
+        blobs.acquire(digest)
+    (folder / "stray").unlink()
+    assert blobs.acquire(digest) == folder
+
+
+class Downloads(MemoryFileSystem):
+    """Counts the downloads of weights."""
+
+    protocol = "downloads"
+    weights = 0
+
+    def get_file(self, rpath: str, lpath: str, **options: Any) -> None:
+        Downloads.weights += str(rpath).endswith(WEIGHTS_FILE)
+        super().get_file(rpath, lpath, **options)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(f"/{path.split('://', 1)[-1]}"))
+
+
+def test_behind_a_url_damage_is_fetched_again_after_a_while_only(tmp_path: Path) -> None:
+    fsspec.register_implementation("downloads", Downloads, clobber=True)
+    given, url = small_adapter(tmp_path / "given", 0), f"downloads://{tmp_path.name}"
+    digest = Store.open(url, cache=tmp_path / "other").publish(given, "sql").version.digest
+    weights = f"/{tmp_path.name}/blobs/{digest}/{WEIGHTS_FILE}"
+    filesystem, now, before = Downloads(), 0.0, Downloads.weights
+    whole = filesystem.cat_file(weights)
+    filesystem.pipe_file(weights, whole[:-1])
+    blobs = VerifiedBlobs(Store.open(url, cache=tmp_path / "cache"), again=30.0, clock=lambda: now)
+    for _ in range(3):
+        with pytest.raises(DamagedBlob, match="holds other bytes"):
+            blobs.acquire(digest)
+    assert Downloads.weights == before + 1
+    filesystem.pipe_file(weights, whole)
+    now = 29.0
+    with pytest.raises(DamagedBlob):
+        blobs.acquire(digest)
+    now = 31.0
+    assert blobs.acquire(digest).name == digest
+    assert blobs.quarantined == {}
+
+
+class Stale(CountingStore):
+    """A store on a network filesystem that is not mounted as it was."""
+
+    def acquire(self, digest: str) -> Path:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), digest)
+
+
+def test_a_store_that_cannot_be_looked_at_is_no_damage(tmp_path: Path) -> None:
+    blobs = VerifiedBlobs(empty_store(tmp_path / "stale", Stale))
+    with pytest.raises(StoreError, match="mount its filesystem again") as caught:
+        blobs.acquire("0" * 64)
+    assert not isinstance(caught.value, DamagedBlob)
+    assert blobs.quarantined == {}

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from loraloom.server.access.access import ANYONE
 from loraloom.server.errors import BodyTooLarge, InvalidBody, WrongContentType
 from loraloom.server.gate import body
 from loraloom.server.gate.exchange import Choice, Exchange, Message, Receive
-from loraloom.server.gate.selection import FIELDS, rewritten
+from loraloom.server.gate.privileges import DROPPED_FIELDS, for_the_engine
+from loraloom.server.observe.account import Account
 
 LIMIT = 100
 
@@ -23,7 +25,7 @@ def exchange(**headers: str) -> Exchange:
     async def nothing(*_: Any) -> Any:
         raise AssertionError("looking at headers needs no body and sends no answer")
 
-    return Exchange({"type": "http", "headers": raw}, nothing, nothing)
+    return Exchange({"type": "http", "headers": raw}, nothing, nothing, Account("r1"))
 
 
 def channel(*messages: Message) -> Receive:
@@ -109,12 +111,12 @@ async def test_a_client_that_leaves_before_its_body_has_arrived() -> None:
 
 async def test_counting_hands_on_every_message_up_to_the_limit() -> None:
     messages = [*chunks([b"x" * 50] * 2), DISCONNECT]
-    counting = body.counted(channel(*messages), LIMIT)
+    counting = body.counted(channel(*messages), LIMIT, 60)
     assert [await counting() for _ in messages] == messages
 
 
 async def test_counting_stops_at_the_limit() -> None:
-    counting = body.counted(channel(*chunks([b"x" * 50] * 3)), LIMIT)
+    counting = body.counted(channel(*chunks([b"x" * 50] * 3)), LIMIT, 60)
     assert [len((await counting())["body"]) for _ in range(2)] == [50, 50]
     with pytest.raises(BodyTooLarge):
         await counting()
@@ -183,7 +185,7 @@ scalars = st.one_of(
 )
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 objects = st.dictionaries(
-    st.one_of(st.sampled_from(["model", "adapter", "messages", *FIELDS]), st.text(max_size=8)), values, max_size=8
+    st.one_of(st.sampled_from(["model", "messages", *sorted(DROPPED_FIELDS)]), st.text(max_size=8)), values, max_size=8
 )
 
 
@@ -209,10 +211,10 @@ def test_rewriting_changes_nothing_but_the_model_and_our_fields(fields: dict[str
     received = body.parse(json.dumps(fields, ensure_ascii=False).encode())
     assert same(received, fields)
     assert same(body.parse(json.dumps(fields, ensure_ascii=True).encode()), fields)
-    sent = json.loads(body.written(rewritten(received, Choice("sql@4"))))
-    kept = {key: value for key, value in fields.items() if key not in FIELDS}
-    assert same({**kept, "model": "sql@4"}, {**sent, "model": sent["model"]})
-    assert set(sent) == {*kept, "model"}
+    sent = json.loads(body.written(for_the_engine(received, Choice("sql@4"), ANYONE, share_cache=True)))
+    kept = {key: value for key, value in fields.items() if key not in DROPPED_FIELDS}
+    ours = {"cache_salt", "priority"}
+    assert same({**kept, "model": "sql@4"}, {key: value for key, value in sent.items() if key not in ours})
 
 
 async def test_a_replayed_body_comes_once_and_then_the_real_channel() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from loraloom.server.gate.exchange import Exchange, Handler, Stage, in_order
+from loraloom.server.observe.account import Account
 
 
 async def unused(*_: Any) -> Any:
@@ -13,7 +14,7 @@ async def unused(*_: Any) -> Any:
 
 
 def exchange(*headers: tuple[bytes, bytes]) -> Exchange:
-    return Exchange({"type": "http", "headers": list(headers), "passed": []}, unused, unused)
+    return Exchange({"type": "http", "headers": list(headers), "passed": []}, unused, unused, Account("r1"))
 
 
 def noting(name: str) -> Stage:

@@ -15,7 +15,9 @@ from loraloom.adapters.names import parse
 from loraloom.adapters.store import Store
 from loraloom.server.errors import EngineUnavailable
 from loraloom.server.gate.exchange import Exchange, Message
-from loraloom.server.gate.gate import FOREIGN_SELECTORS, Gate, GateMiddleware
+from loraloom.server.gate.gate import Gate, GateMiddleware
+from loraloom.server.gate.privileges import FOREIGN_SELECTORS
+from loraloom.server.observe.account import Account
 from tests.server.conftest import BASE, CAPACITY, BuildGate, Publish
 from tests.server.fakes import FakeEngine
 from tests.server.gate.application import CHAT, Connection, Model, application, client_of, settled, until
@@ -40,26 +42,27 @@ async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
 
 def test_the_stages_are_one_list_in_this_order(gate: Gate) -> None:
     assert [getattr(stage, "__name__", "") for stage in gate.stages] == [
+        "keep_account",
         "answer_errors",
         "report_a_dead_engine",
-        "refuse_foreign_selectors",
         "open_path",
+        "authenticate",
+        "drop_privileges",
+        "keep_limits",
         "bound_the_body",
         "select",
+        "admit",
         "lease",
     ]
 
 
 async def test_nobody_comes_before_others(client: httpx.AsyncClient, model: Model) -> None:
-    body = {"model": BASE, "messages": []}
-    replies = [
-        await client.post(CHAT, json={**body, "priority": -1}),
-        await client.post(CHAT, json=body, headers={"x-vllm-priority": "-1"}),
-        await client.post(CHAT, json={**body, "priority": 5}),
-    ]
-    assert [reply.status_code for reply in replies] == [400, 400, 200]
-    assert error_of(replies[0])["param"] == "priority"
-    assert len(model.seen) == 1
+    body = {"model": BASE, "messages": [], "priority": -1}
+    reply = await client.post(CHAT, json=body, headers={"x-vllm-priority": "-1"})
+    assert reply.status_code == 200
+    ((_, headers, raw),) = model.seen
+    assert "x-vllm-priority" not in headers
+    assert "priority" not in json.loads(raw)
 
 
 async def test_the_engine_gets_the_canonical_name(
@@ -156,7 +159,7 @@ async def test_an_unknown_name_is_answered_with_the_nearest(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("header", FOREIGN_SELECTORS)
-@pytest.mark.parametrize("url", [CHAT, "/v1/models", "/invocations"])
+@pytest.mark.parametrize("url", [CHAT, "/v1/messages"])
 async def test_headers_that_select_behind_the_gate(
     client: httpx.AsyncClient, model: Model, header: bytes, url: str
 ) -> None:
@@ -280,7 +283,7 @@ async def test_a_refusal_is_no_matter_of_the_engine(gate: Gate, engine: FakeEngi
         raise AssertionError("nothing is received or sent")
 
     with pytest.raises(AdapterNotFound):
-        await gate.report_a_dead_engine(Exchange({}, unused, unused), refuse)
+        await gate.report_a_dead_engine(Exchange({}, unused, unused, Account("r1")), refuse)
 
 
 @pytest.mark.parametrize("status", [400, 500, 503])
@@ -441,7 +444,7 @@ async def test_an_answer_by_a_mixture_tells_how_it_came_out(
         for asked, rank in (("0.5*a+b", "4"), ("svd(rank=1):a+b", "1")):
             replies = [await client.post(CHAT, json={"model": asked}) for _ in range(2)]
             for reply in replies:
-                assert reply.json()["model"] == gate.selector.settle(parse(asked)).model
+                assert reply.json()["model"] == gate.selector.settle_own(parse(asked)).model
                 assert reply.headers["loraloom-mixture-rank"] == rank
                 assert (float(reply.headers["loraloom-mixture-error"]) > 0) == (rank == "1")
         for asked in ("a", "1*a", "0*a"):

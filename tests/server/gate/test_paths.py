@@ -164,10 +164,10 @@ def test_options_passes_on_open_paths_only() -> None:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("/v1/chat/completions", Kind.SELECT),
-        ("/v1/completions", Kind.SELECT),
-        ("/v1/responses", Kind.SELECT),
-        ("/v1/messages", Kind.SELECT),
+        ("/v1/chat/completions", Kind.GENERATE),
+        ("/v1/completions", Kind.GENERATE),
+        ("/v1/responses", Kind.GENERATE),
+        ("/v1/messages", Kind.GENERATE),
         ("/v1/messages/count_tokens", Kind.SELECT),
         ("/tokenize", Kind.SELECT),
         ("/detokenize", Kind.SELECT),

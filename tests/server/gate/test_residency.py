@@ -38,7 +38,7 @@ def leases(gate: Gate) -> Leases:
 
 @pytest.fixture
 def residency(gate: Gate, note: Note) -> Residency:
-    return Residency(gate.leases, gate.store.pins, gate.selector.settle, note, PACE)
+    return Residency(gate.leases, gate.store.pins, gate.selector.settle_own, note, PACE)
 
 
 @asynccontextmanager
@@ -202,7 +202,7 @@ async def test_a_restart_brings_back_what_was_in_memory(
     engine.held.clear()
     engine.loads.clear()
     again = build_gate()
-    async with running(Residency(again.leases, again.store.pins, again.selector.settle, note, PACE)):
+    async with running(Residency(again.leases, again.store.pins, again.selector.settle_own, note, PACE)):
         await until(lambda: len(again.leases.residents) == 3)
     assert engine.loads == ["a@1", "c@1", "b@1"]
     assert again.leases.residents == ["a@1", "c@1", "b@1"]
@@ -272,11 +272,12 @@ async def test_a_restart_brings_back_mixtures(
 ) -> None:
     for name in ("a", "b"):
         publish(name)
-    choice = build_gate().selector.settle(parse("0.25*a+b"))
+    selector = build_gate().selector
+    choice = selector.settle_own(parse("0.25*a+b"))
     assert choice.content is not None
     async with running(residency), leases.hold(choice.model, choice.content):
         await until(lambda: note.read() == ["1*b@1+0.25*a@1"])
     engine.held.clear()
     again = build_gate()
-    async with running(Residency(again.leases, again.store.pins, again.selector.settle, note, PACE)):
+    async with running(Residency(again.leases, again.store.pins, again.selector.settle_own, note, PACE)):
         await until(lambda: again.leases.residents == ["1*b@1+0.25*a@1"])

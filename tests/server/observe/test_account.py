@@ -1,6 +1,6 @@
 """One request's account."""
 
-from loraloom.server.observe.account import CURRENT, Account
+from loraloom.server.observe.account import CURRENT, Account, printable
 
 
 def test_tokens_add_up_and_whoever_wants_to_is_told_of_each_part() -> None:
@@ -14,3 +14,41 @@ def test_tokens_add_up_and_whoever_wants_to_is_told_of_each_part() -> None:
 
 def test_outside_of_a_request_there_is_no_account() -> None:
     assert CURRENT.get() is None
+
+
+class Work:
+    """A call of the engine that has not ended."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        account.calls.append(self)
+
+    def settle(self) -> None:
+        self.account.count(0, 7)
+        self.account.calls.remove(self)
+
+
+def test_settling_closes_every_call_once() -> None:
+    account = Account("r1")
+    Work(account), Work(account)
+    account.settle()
+    ended = account.ended
+    account.settle()
+    assert (account.output, account.calls) == (14, [])
+    assert ended is not None
+    assert account.ended == ended
+    assert account.seconds == ended - account.began
+
+
+def test_the_queue_at_the_edge_is_from_when_the_request_was_complete_to_when_it_was_let_in() -> None:
+    account = Account("r1", began=10.0)
+    assert account.edge_queued is None
+    account.admitted = 14.0
+    assert account.edge_queued == 4.0
+    account.queued = 12.0
+    assert account.edge_queued == 2.0
+
+
+def test_what_a_client_calls_its_request_is_one_short_word() -> None:
+    assert printable(b"job-7\r\nSet-Cookie: x\x00\xff") == "job-7Set-Cookie:x"
+    assert len(printable(b"x" * 5000)) == 128

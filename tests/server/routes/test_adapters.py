@@ -461,7 +461,7 @@ async def test_of_an_adapter_that_steers_every_strength_counts(
     assert await shown() == ("disk", 0, False)
     async with AsyncExitStack() as held:
         for model in ("sql", "sql~0.5"):
-            choice = pair_gate.selector.settle(parse(model))
+            choice = pair_gate.selector.settle_own(parse(model))
             assert choice.content is not None
             await held.enter_async_context(pair_gate.mixtures.kept(choice.content))
             await held.enter_async_context(leases.hold(choice.model, choice.content))

@@ -22,7 +22,7 @@ from loraloom.server.gate.gate import Gate
 from loraloom.server.jobs import JobQueue
 from loraloom.server.routes import compose as module
 from loraloom.server.settings import Settings
-from tests.server.conftest import BASE, MAX_RANK, SERVED
+from tests.server.conftest import BASE, SERVED, limits_of
 from tests.server.fakes import FakeEngine
 from tests.server.job_fakes import EXAMPLES, FakeRuns, damage, ends_as, found, let_go, made, trial, try_out
 from tests.server.replies import told
@@ -50,8 +50,10 @@ def composing(
         model=str(tiny_base), adapters=store.url, cache=tmp_path / "cache", jobs=tmp_path / "jobs", port=80
     )
     served = ServedBase(BASE, base, store, str(tiny_base))
-    gate = assemble(settings, store, engine, served, [BASE], capacity=engine.capacity, rank=MAX_RANK)
-    return replace(gate, jobs=JobQueue(gate.jobs.jobs, runs, store.resolve, lambda _: None, most=2))
+    gate = assemble(settings, store, engine, served, [BASE], limits_of(engine))
+    return replace(
+        gate, jobs=JobQueue(gate.jobs.jobs, runs, gate.keys.temporary, store.resolve, lambda _: None, most=2)
+    )
 
 
 @pytest.fixture
@@ -288,7 +290,7 @@ def test_the_servers_own_url(composing: Gate, server: tuple[str, int] | None, ex
 async def test_a_job_that_cannot_be_written_down(
     client: httpx.AsyncClient, composing: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> Job:
+    def full(*_: object, owner: str | None = None) -> Job:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(composing.jobs.jobs, "create", full)

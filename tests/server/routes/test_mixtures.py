@@ -49,7 +49,7 @@ async def test_publishing(client: httpx.AsyncClient, store: Store) -> None:
     assert (built["model"], built["rank"], built["error"]) == ("team/both@1", 4, 0.0)
     version = built["version"]
     assert version["digest"] == again.json()["version"]["digest"]
-    assert (version["model"], version["base_name"], version["by"]) == ("team/both@1", BASE, "server")
+    assert (version["model"], version["base_name"], version["by"]) == ("team/both@1", BASE, "anonymous")
     assert version["provenance"]["mixture"] == "0.6*a@1+0.4*b@1"
     assert store.tags("team/both") == {"latest": 1, "stable": 1}
 

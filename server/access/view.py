@@ -1,0 +1,119 @@
+"""The store as one key sees it: what it may not see does not exist, and cannot be told from what does not."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from loraloom.adapters.errors import AdapterNotFound, VersionNotFound
+from loraloom.adapters.manifest import Manifest
+from loraloom.adapters.names import Adapter
+from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.access.access import Access
+from loraloom.server.errors import Forbidden
+
+T = TypeVar("T")
+
+
+class Shelf(Protocol):
+    """What is seen of a store."""
+
+    @property
+    def url(self) -> str:
+        """How people name it."""
+
+    def manifest(self, digest: str) -> Manifest:
+        """What a normal form consists of."""
+
+    def check_free(self, name: str, tag: str | None = None) -> None:
+        """See that something can be published under a name, and with a tag."""
+
+    def resolve(self, adapter: Adapter) -> VersionRecord:
+        """The version that it stands for; raises `AdapterNotFound`, with the nearest of all names."""
+
+    def names(self) -> list[str]:
+        """All names."""
+
+    def versions(self, name: str) -> list[VersionRecord]:
+        """Those of a name; raises `AdapterNotFound`."""
+
+    def tags(self, name: str) -> dict[str, int]:
+        """Those of a name; raises `AdapterNotFound`."""
+
+    def nearest(self, name: str, among: Callable[[str], bool]) -> Sequence[str]:
+        """The names most like this one, among those for which the function says so."""
+
+
+class View:
+    """Looks things up for one key. Its methods may block, and raise as those of `Store`."""
+
+    def __init__(self, store: Shelf, access: Access) -> None:
+        self._store = store
+        self.access = access
+
+    @property
+    def url(self) -> str:
+        """How people name the store."""
+        return self._store.url
+
+    def manifest(self, digest: str) -> Manifest:
+        """What the normal form of a version consists of that was seen before."""
+        return self._store.manifest(digest)
+
+    def check_free(self, name: str, tag: str | None = None) -> None:
+        """See that the key can publish something under a name, and with a tag."""
+        self.check_may_create(name)
+        self._store.check_free(name, tag)
+
+    def resolve(self, adapter: Adapter) -> VersionRecord:
+        """The version that an adapter stands for now; raises `AdapterNotFound`."""
+        return self._found(adapter.name, lambda: self._store.resolve(adapter))
+
+    def names(self) -> list[str]:
+        """All names that it sees, in alphabetical order."""
+        return [name for name in self._store.names() if self.access.sees(name)]
+
+    def versions(self, name: str) -> list[VersionRecord]:
+        """The live versions of an adapter, oldest first; raises `AdapterNotFound`."""
+        return self._found(name, lambda: self._store.versions(name))
+
+    def tags(self, name: str) -> dict[str, int]:
+        """The version at which each tag of an adapter stands; raises `AdapterNotFound`."""
+        return self._found(name, lambda: self._store.tags(name))
+
+    def check_seen(self, name: str) -> None:
+        """Raise `AdapterNotFound` for a name that it does not see, whether or not there is one."""
+        if not self.access.sees(name):
+            raise self._missing(name)
+
+    def check_may_publish(self, name: str) -> None:
+        """Raise unless it may publish, tag and remove under a name.
+
+        Raises:
+            AdapterNotFound: the key publishes elsewhere, and sees nothing here.
+            Forbidden: the key sees what is here, or would, and may not change it.
+        """
+        if self.access.may_publish(name):
+            return
+        self.check_seen(name)
+        raise Forbidden(self._refusal(name))
+
+    def check_may_create(self, name: str) -> None:
+        """Raise `Forbidden` unless it may publish something new under a name; this says nothing of what is there."""
+        if not self.access.may_publish(name):
+            raise Forbidden(self._refusal(name))
+
+    def _found(self, name: str, look: Callable[[], T]) -> T:
+        """What a look-up gives; a name that is not there is refused as one that is not seen."""
+        self.check_seen(name)
+        try:
+            return look()
+        except VersionNotFound:
+            raise
+        except AdapterNotFound as error:
+            raise self._missing(name) from error
+
+    def _refusal(self, name: str) -> str:
+        under = f"under {self.access.publish}" if self.access.publish.texts else "nothing"
+        return f"the key {self.access.key!r} publishes {under}, so it may not change {name!r}"
+
+    def _missing(self, name: str) -> AdapterNotFound:
+        return AdapterNotFound(name, self._store.nearest(name, self.access.sees))

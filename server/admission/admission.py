@@ -1,0 +1,73 @@
+"""Admission: where a request waits at the edge until it is its turn."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from loraloom.server.admission.asked import Asked
+from loraloom.server.admission.queue import STOPPING, Queue
+from loraloom.server.admission.rules import Rules
+from loraloom.server.admission.ticket import Ticket
+from loraloom.server.errors import Draining, QueueFull
+
+
+class Admission:
+    """Lets requests in by turns; `Queue` decides whose it is."""
+
+    def __init__(self, rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            rules: what there is to share, and how long a request may wait for it.
+            clock: seconds of a clock that never goes back.
+        """
+        self._queue = Queue(rules, clock)
+        self._patience = rules.patience
+
+    @asynccontextmanager
+    async def admitted(self, asked: Asked) -> AsyncIterator[Ticket]:
+        """Wait until a request may run, and keep what it needs for the length of a block.
+
+        However the block or the waiting ends, what the request held is for others at once.
+
+        Yields:
+            The ticket, to be told of tokens as they are computed.
+
+        Raises:
+            QueueFull: too many wait, or this one has waited for as long as it may.
+            Draining: the server is stopping.
+        """
+        ticket = self._queue.ask(asked)
+        try:
+            if ticket.released is None:
+                await self._turn(ticket)
+            yield ticket
+        finally:
+            self._queue.leave(ticket)
+
+    def close(self) -> None:
+        """Turn away all that wait, and all that will come; what runs may end."""
+        self._queue.close()
+
+    def waiting(self) -> dict[str, int]:
+        """How many requests of each key wait, where there are any."""
+        return self._queue.waiting()
+
+    def running(self) -> dict[str, int]:
+        """How many requests of each key run, where there are any."""
+        return self._queue.running()
+
+    def adapters(self) -> list[str]:
+        """The adapters whose requests run."""
+        return self._queue.adapters()
+
+    async def _turn(self, ticket: Ticket) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                admitted = await ticket.turn()
+        except TimeoutError:
+            raise QueueFull(
+                f"the server was busy with other requests for {self._patience:g} s: try again later"
+            ) from None
+        if not admitted:
+            raise Draining(STOPPING)

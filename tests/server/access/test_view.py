@@ -1,0 +1,86 @@
+"""The store as one key sees it."""
+
+import pytest
+
+from loraloom.adapters.errors import AdapterNotFound, VersionNotFound
+from loraloom.adapters.names import parse_adapter
+from loraloom.adapters.store import Store
+from loraloom.server.access.access import ANYONE, Access, Role
+from loraloom.server.access.patterns import Patterns
+from loraloom.server.access.view import View
+from loraloom.server.errors import Forbidden
+from tests.server.conftest import Publish
+
+TEAM = Access("team", Role.PUBLISH, Patterns.parse("team/*,public/*"), Patterns.parse("team/*"))
+NAMES = ("other/sql", "public/sql", "team/date", "team/sql")
+
+
+@pytest.fixture
+def view(store: Store, publish: Publish) -> View:
+    for name in NAMES:
+        publish(name)
+    return View(store, TEAM)
+
+
+def message(view: View, text: str) -> str:
+    with pytest.raises(AdapterNotFound) as refusal:
+        view.resolve(parse_adapter(text))
+    return str(refusal.value)
+
+
+def test_it_lists_and_resolves_what_it_sees(view: View) -> None:
+    assert view.names() == ["public/sql", "team/date", "team/sql"]
+    assert view.resolve(parse_adapter("public/sql@1")).canonical == "public/sql@1"
+    assert [record.canonical for record in view.versions("team/sql")] == ["team/sql@1"]
+    assert view.tags("team/sql") == {"latest": 1}
+
+
+@pytest.mark.parametrize("version", ["", "@1", "@latest", "@7", "@sha256:00000000"])
+def test_what_it_does_not_see_reads_as_what_does_not_exist(view: View, version: str) -> None:
+    unseen, missing = message(view, f"other/sql{version}"), message(view, f"other/zql{version}")
+    assert unseen.partition(" Did")[0].replace("other/sql", "other/zql") == missing.partition(" Did")[0]
+    for look in (view.versions, view.tags):
+        with pytest.raises(AdapterNotFound) as refusal:
+            look("other/sql")
+        assert str(refusal.value) == message(view, "other/sql")
+        assert "other" not in str(refusal.value).partition("Did")[2]
+
+
+def test_the_digest_of_what_it_does_not_see_opens_nothing(view: View, store: Store) -> None:
+    digest = store.resolve(parse_adapter("other/sql")).digest
+    with pytest.raises(VersionNotFound):
+        view.resolve(parse_adapter(f"team/sql@sha256:{digest}"))
+    with pytest.raises(AdapterNotFound):
+        view.resolve(parse_adapter(f"other/sql@sha256:{digest}"))
+
+
+def test_only_names_that_it_sees_are_proposed(view: View, store: Store) -> None:
+    assert "'team/sql'" in message(view, "team/sqi")
+    assert "other" not in message(view, "othe/sql")
+    assert "'other/sql'" in message(View(store, ANYONE), "othe/sql")
+
+
+def test_it_changes_what_it_may_and_is_told_of_nothing_else(view: View) -> None:
+    view.check_may_publish("team/new")
+    view.check_may_create("team/new")
+    view.check_free("team/new")
+    with pytest.raises(Forbidden, match="publishes under team/"):
+        view.check_may_publish("public/sql")
+    for name in ("other/sql", "other/none"):
+        with pytest.raises(AdapterNotFound):
+            view.check_may_publish(name)
+        with pytest.raises(Forbidden):
+            view.check_may_create(name)
+        with pytest.raises(Forbidden):
+            view.check_free(name)
+
+
+def test_a_key_that_publishes_nothing_is_told_so(store: Store) -> None:
+    with pytest.raises(Forbidden, match="publishes nothing"):
+        View(store, Access("k", Role.INFER, publish=Patterns(()))).check_may_create("a")
+
+
+def test_whoever_plans_a_job_sees_no_more(view: View, store: Store) -> None:
+    assert view.url == store.url
+    digest = view.resolve(parse_adapter("team/sql")).digest
+    assert view.manifest(digest) == store.manifest(digest)

@@ -1,0 +1,91 @@
+"""Looks that hang: given up after a while, refused at once when all threads hang, and taken again afterwards."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from loraloom.adapters.errors import AdapterNotFound, StoreError
+from loraloom.server.gate.looks import Looks
+
+
+class Filesystem:
+    """Hangs until it is back."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+        self.looks = 0
+
+    def look(self) -> str:
+        self.looks += 1
+        self.back.wait()
+        return "there"
+
+
+@pytest.fixture
+def filesystem() -> Iterator[Filesystem]:
+    filesystem = Filesystem()
+    yield filesystem
+    filesystem.back.set()
+
+
+def refused() -> None:
+    raise AdapterNotFound("sql")
+
+
+def test_a_look_gives_what_it_finds() -> None:
+    looks = Looks("the store x")
+    assert asyncio.run(looks.take(divmod, 7, 2)) == (3, 1)
+    with pytest.raises(AdapterNotFound):
+        asyncio.run(looks.take(refused))
+
+
+def test_a_look_that_hangs_is_given_up_and_holds_up_nobody_else(filesystem: Filesystem) -> None:
+    looks = Looks("the store x", patience=0.01, threads=2)
+
+    async def scenario() -> None:
+        with pytest.raises(StoreError, match=r"the store x did not answer within 0\.01 s"):
+            await looks.take(filesystem.look)
+        assert await looks.take(abs, -1) == 1
+
+    asyncio.run(scenario())
+
+
+def test_when_all_threads_hang_looks_are_refused_at_once_until_they_return(filesystem: Filesystem) -> None:
+    looks = Looks("the store x", patience=0.01, threads=2)
+
+    async def scenario() -> None:
+        for _ in range(5):
+            with pytest.raises(StoreError):
+                await looks.take(filesystem.look)
+        assert filesystem.looks == 2
+        refusal = asyncio.ensure_future(looks.take(filesystem.look))
+        await asyncio.sleep(0)
+        assert isinstance(refusal.exception(), StoreError)
+        filesystem.back.set()
+        while True:
+            try:
+                assert await looks.take(filesystem.look) == "there"
+                return
+            except StoreError:
+                await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_takes_its_look_out_of_the_queue(filesystem: Filesystem) -> None:
+    looks = Looks("the store x", patience=60.0, threads=1)
+
+    async def scenario() -> None:
+        first, second = (asyncio.ensure_future(looks.take(filesystem.look)) for _ in range(2))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        filesystem.back.set()
+        assert await first == "there"
+        assert await looks.take(abs, -1) == 1
+        assert filesystem.looks == 1
+
+    asyncio.run(scenario())
