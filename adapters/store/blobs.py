@@ -73,7 +73,7 @@ class LocalBlobs:
         for name in FILES:
             if not (folder / name).is_file():
                 self._objects.check()
-                raise DamagedBlob(digest, f"{folder / name} is missing")
+                raise DamagedBlob(digest, f"blobs/{digest}/{name} is missing")
         return folder
 
     def _join(self, digest: str) -> bool:

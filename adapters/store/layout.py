@@ -4,10 +4,9 @@ import json
 import uuid
 
 from loraloom.adapters.errors import StoreError
-from loraloom.adapters.store.objects import Objects
+from loraloom.adapters.store.objects import MARK, Objects
 
 LAYOUT = 1
-MARK = "store.json"
 
 
 def was_always_audited(objects: Objects) -> bool:

@@ -5,6 +5,7 @@ the files. Whoever removes them holds it exclusively. A lock ends with its proce
 has no locks, all goes on without them, except that nothing can be removed.
 """
 
+import errno
 import fcntl
 from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,6 +14,8 @@ from pathlib import Path
 from loraloom.adapters.store.disk import reporting
 from loraloom.adapters.store.flock import NO_LOCKS, READ_ONLY, lock_file, unlock
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""There is no room for a lock file."""
 BY_DIGEST = ("facts", "originals", "blobs")
 """The folders of a store in which a folder is named by a digest."""
 
@@ -27,13 +30,14 @@ class Locks:
     def share(self, digest: str) -> int | None:
         """Take the lock of a digest, shared, waiting while somebody removes it; to be given up by `unlock`.
 
-        None where that cannot be: the store is read-only and no publisher has left a lock file, or there are no locks.
+        None where that cannot be: the store is read-only or full and no publisher has left a lock file, or there are no
+        locks.
 
         Raises:
             StoreError: the lock file cannot be made or opened.
         """
         with reporting(self._place):
-            return self._share(digest, (*READ_ONLY, *NO_LOCKS))
+            return self._share(digest, (*READ_ONLY, *NO_LOCKS, *FULL))
 
     @contextmanager
     def kept(self, digests: Iterable[str]) -> Iterator[None]:

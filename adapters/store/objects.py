@@ -15,6 +15,9 @@ from loraloom.adapters.store.stage import Stage, is_abandoned, remove_tree, size
 
 T = TypeVar("T")
 
+MARK = "store.json"
+"""The object that every store has once something was written to it."""
+
 
 class Objects(Protocol):
     """Where the objects of a store live. Paths are relative, with "/"; every method may raise `StoreError`."""
@@ -82,14 +85,19 @@ class LocalObjects:
         self._prefix = f"{root}/"
         self._disk = disk or Disk()
         self._durable: set[Path] = set()
+        self._begun = False
 
     @property
     def url(self) -> str:
         return str(self.root)
 
     def check(self) -> None:
-        if not self.root.is_dir():
-            raise store_error(self._place, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.url))
+        """See that the store is there; where it was begun, its mark is: an empty mount point is none."""
+        with reporting(self._place):
+            if (self.root / MARK).exists():
+                self._begun = True
+            elif self._begun or not self.root.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.url)
 
     def begin(self) -> None:
         """Make the folder of the store, unless it is there."""

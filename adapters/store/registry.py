@@ -200,12 +200,13 @@ class Registry:
     def _history(self, folder: str) -> History:
         return History(self._journal, folder)
 
-    def nearest(self, name: str, among: Callable[[str], bool] = lambda _: True) -> list[str]:
+    def nearest(self, name: str, among: Callable[[str], bool] | None = None) -> list[str]:
         """The names most similar to one, best first, of those for which `among` says so; few are read."""
+        most = 2 * _NEAREST if among is None else _SHORTLIST
         wanted = folder_of(name).removeprefix("names/")
-        similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._objects.list("names")), n=_SHORTLIST)
-        spelled = map(self._spelling, similar)
-        return list(itertools.islice((name for name in spelled if name is not None and among(name)), _NEAREST))
+        similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._objects.list("names")), n=most)
+        spelled = (name for name in map(self._spelling, similar) if name is not None)
+        return list(itertools.islice(filter(among or bool, spelled), _NEAREST))
 
     def _spelling(self, folder: str) -> str | None:
         """How a name is spelled that has a live version. A damaged record hides its own name, and no others."""

@@ -116,6 +116,12 @@ class Store:
         """
         return self._registry.resolve(adapter)
 
+    def check_readable(self) -> None:
+        """See that adapters can be looked up, by one look however many there are; raises `StoreError`."""
+        self._objects.check()
+        self._objects.refresh("names")
+        self._objects.list("names")
+
     def names(self) -> list[str]:
         """All names that have a version, in alphabetical order."""
         return self._registry.names()

@@ -46,6 +46,9 @@ class _Meter:
 class Allowance:
     """What one request was allowed to take; without a limit there is nothing to count."""
 
+    def reserve(self, tokens: int) -> None:
+        """Keep tokens for it that it may take, once it is known how many; raises `LimitExceeded`."""
+
     def spend(self, prompt: int, output: int) -> None:
         """Count tokens that have been computed since it was last told."""
 
@@ -53,12 +56,19 @@ class Allowance:
 class _Counted(Allowance):
     """An allowance for tokens: what is computed replaces what was reserved, and the rest is given back."""
 
-    def __init__(self, meter: _Meter, limit: int, estimate: int, clock: Clock) -> None:
+    def __init__(self, meter: _Meter, access: Access, limit: int, clock: Clock) -> None:
         self._meter = meter
+        self._access = access
         self._limit = limit
-        self._reserved = estimate
+        self._reserved = 0
         self._clock = clock
-        meter.reserved += estimate
+
+    def reserve(self, tokens: int) -> None:
+        now = _milliseconds(self._clock)
+        if (wait := self._meter.tokens.wait(self._limit, tokens, self._meter.reserved, now)) != 0:
+            _refuse_tokens(self._access, tokens, wait)
+        self._reserved += tokens
+        self._meter.reserved += tokens
 
     def spend(self, prompt: int, output: int) -> None:
         self._meter.tokens.use(self._limit, prompt + output, _milliseconds(self._clock))
@@ -89,26 +99,27 @@ class Limits:
         self._sweep_at = _SWEEP
 
     @contextmanager
-    def counted(self, access: Access, estimate: int) -> Iterator[Allowance]:
+    def counted(self, access: Access) -> Iterator[Allowance]:
         """Count a request for as long as it runs.
+
+        What it may take is not known before its body is read, so `Allowance.reserve` is for later.
 
         Args:
             access: whose it is, with the quota.
-            estimate: tokens that it may take, prompts and answers together; they are reserved. 0 if it computes none.
 
         Raises:
-            LimitExceeded: it is too much; nothing was counted.
+            LimitExceeded: it is one too many; it was not counted.
         """
         quota = access.quota
         if quota == WITHOUT:
             yield UNLIMITED
             return
         meter = self._meter(access.key)
-        self._check(access, meter, estimate)
+        self._check(access, meter)
         meter.running += 1
         if quota.rpm is not None:
             meter.requests.use(quota.rpm, 1, self._now)
-        allowance = None if quota.tpm is None else _Counted(meter, quota.tpm, estimate, self._clock)
+        allowance = None if quota.tpm is None else _Counted(meter, access, quota.tpm, self._clock)
         try:
             yield allowance or UNLIMITED
         finally:
@@ -146,19 +157,13 @@ class Limits:
         self._meters = {key: meter for key, meter in self._meters.items() if not meter.idle(now)}
         self._sweep_at = max(_SWEEP, 2 * len(self._meters))
 
-    def _check(self, access: Access, meter: _Meter, estimate: int) -> None:
-        """Raise `LimitExceeded` for the first limit that a request does not keep."""
+    def _check(self, access: Access, meter: _Meter) -> None:
+        """Raise `LimitExceeded` if there are as many requests as may be, at a time or in a minute."""
         quota, now = access.quota, self._now
         if quota.concurrency is not None and meter.running >= quota.concurrency:
             _refuse_one_more(access)
         if quota.rpm is not None and (wait := meter.requests.wait(quota.rpm, 1, 0, now)) != 0:
             _refuse_request(access, wait)
-        if (
-            quota.tpm is not None
-            and estimate
-            and (wait := meter.tokens.wait(quota.tpm, estimate, meter.reserved, now)) != 0
-        ):
-            _refuse_tokens(access, estimate, wait)
 
 
 def duration(seconds: float) -> str:

@@ -3,10 +3,10 @@
 How long a request waits at most, where T is the time that the longest running request still takes: until it is its
 key's turn and its own within the key (`Counters` bounds how much the others get until then); then another T for its
 seats if it needs several; and if its adapter does not run, `hold` until that is due and T until another has drained,
-and `hold` + T more for every round of the places that goes to adapters which were due before it, or to keys that had
-none. An adapter that made room is due again `hold` seconds later and no sooner, and keeps its next place as long, so
-those that take turns all get on. Jobs come last: they wait for as long as others keep coming. And nobody waits for
-longer than `patience`, see `Admission`.
+and `hold` + T more for every round of places that drain and go to adapters which were due before it, or to keys that
+had none: a quarter of the places in each. An adapter that made room is due again `hold` seconds later and no sooner,
+and keeps its next place as long, so those that take turns all get on. Jobs come last: they wait for as long as others
+keep coming. And nobody waits for longer than `patience`, see `Admission`.
 """
 
 import time

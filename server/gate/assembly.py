@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,9 +20,11 @@ from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.blobs import VerifiedBlobs
 from loraloom.server.gate.building import Builder, Write, write_mixture
 from loraloom.server.gate.contents import Contents
+from loraloom.server.gate.damage import Damage
 from loraloom.server.gate.effects import Effects, Scoring
 from loraloom.server.gate.gate import Engine, Gate
 from loraloom.server.gate.leases import Leases, Residents
+from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import OpenPaths
 from loraloom.server.gate.placement import OnTheBase, Placement
@@ -51,6 +54,12 @@ class EngineLimits:
     slots: int
     capacity: int
     rank: int
+
+
+LOCAL_PATIENCE, REMOTE_PATIENCE = 5.0, 30.0
+"""Seconds that a request waits for one look into the store."""
+READERS = 8
+"""Adapters that are read from disk at a time."""
 
 
 class WholeEngine(Engine, Residents, Scoring, Protocol):
@@ -96,8 +105,12 @@ def assemble(
         settings.queue_timeout,
         threads=max(1, len(os.sched_getaffinity(0)) // 4),
     )
-    selector = Selector(store, base_names, base, limit, settings.max_mixture_terms, placement)
-    leases = Leases(engine, Contents(stored, mixtures), limits.capacity, settings.queue_timeout, observer.events)
+    looks = Looks(f"the store {store.url}", LOCAL_PATIENCE if store.local else REMOTE_PATIENCE)
+    selector = Selector(store, base_names, base, limit, settings.max_mixture_terms, placement, looks)
+    threads = ThreadPoolExecutor(READERS, "loraloom-adapters")
+    leases = Leases(
+        engine, Contents(stored, mixtures), limits.capacity, settings.queue_timeout, observer.events, threads
+    )
     effects = Effects(engine, leases, store, selector.settle_own)
     return Gate(
         settings=settings,
@@ -122,6 +135,8 @@ def assemble(
         limits=Limits(),
         admission=Admission(_rules(settings, limits, shared=keys.in_force)),
         observer=observer,
+        looks=looks,
+        damage=Damage(stored, selector),
     )
 
 

@@ -135,5 +135,5 @@ def _signature(digest: str, folder: Path) -> Signature:
     try:
         stats = [(folder / name).stat() for name in ("adapter_config.json", "adapter_model.safetensors", "")]
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DamagedBlob(digest, f"{error.filename} cannot be read ({error.strerror})") from error
+        raise DamagedBlob(digest, f"{Path(error.filename).name} cannot be read ({error.strerror})") from error
     return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)

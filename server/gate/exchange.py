@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from loraloom.server.access.access import Access
 from loraloom.server.admission.asked import Asked
+from loraloom.server.admission.limits import UNLIMITED, Allowance
 from loraloom.server.gate.contents import Content
 from loraloom.server.gate.paths import Route
 from loraloom.server.observe.account import Account
@@ -42,6 +43,7 @@ class Exchange:
         scope, receive, send: as in ASGI.
         account: what it costs; the one thing here that changes on the way.
         route: the opened path that the request goes to.
+        allowance: what its key may still use.
         choice: what the request selected, where its path takes a selection.
         asked: what the engine is asked to compute, where its path has it compute.
     """
@@ -51,6 +53,7 @@ class Exchange:
     send: Send
     account: Account
     route: Route | None = None
+    allowance: Allowance = UNLIMITED
     choice: Choice | None = None
     asked: Asked | None = None
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from starlette.requests import ClientDisconnect
 
+from loraloom.adapters.errors import DamagedBlob
 from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
@@ -28,6 +29,8 @@ from loraloom.server.admission.limits import Limits
 from loraloom.server.base import ServedBase
 from loraloom.server.errors import EngineUnavailable, Forbidden
 from loraloom.server.gate import body
+from loraloom.server.gate.contents import Content
+from loraloom.server.gate.damage import Damage
 from loraloom.server.gate.effects import Effects
 from loraloom.server.gate.exchange import (
     ACCOUNT,
@@ -43,6 +46,7 @@ from loraloom.server.gate.exchange import (
     in_order,
 )
 from loraloom.server.gate.leases import Leases
+from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import Kind, OpenPaths
 from loraloom.server.gate.privileges import can_wait, check_fields, check_selectors, for_the_engine, without_privileges
@@ -101,6 +105,8 @@ class Gate:
     keys: KeyTable
     limits: Limits
     admission: Admission
+    looks: Looks
+    damage: Damage
     observer: Observer = field(default_factory=Observer)
     running: Running = field(default_factory=Running)
 
@@ -114,9 +120,9 @@ class Gate:
             self.open_path,
             self.authenticate,
             self.drop_privileges,
+            self.keep_limits,
             self.bound_the_body,
             self.select,
-            self.keep_limits,
             self.admit,
             self.lease,
         )
@@ -212,6 +218,13 @@ class Gate:
         scope["headers"] = self.observer.traces.onward(scope["headers"])
         await onward(replace(exchange, scope=scope))
 
+    async def keep_limits(self, exchange: Exchange, onward: Handler) -> None:
+        """Count the request, and refuse it if its key has used up what it may ask for."""
+        account = exchange.account
+        with self.limits.counted(account.access) as allowance:
+            account.spent.append(allowance.spend)
+            await onward(replace(exchange, allowance=allowance))
+
     async def bound_the_body(self, exchange: Exchange, onward: Handler) -> None:
         """Refuse bodies over the limit, before reading them where their length is declared."""
         uploads = exchange.route is not None and exchange.route.kind is Kind.UPLOAD
@@ -236,17 +249,11 @@ class Gate:
         asked = _asked(fields, choice, account.access) if route.kind is Kind.GENERATE else None
         await onward(replace(exchange, scope=scope, receive=receive, choice=choice, asked=asked))
 
-    async def keep_limits(self, exchange: Exchange, onward: Handler) -> None:
-        """Count the request, and refuse it if its key has used up what it may ask for."""
-        account, asked = exchange.account, exchange.asked
-        with self.limits.counted(account.access, asked.work.tokens if asked else 0) as allowance:
-            account.spent.append(allowance.spend)
-            await onward(exchange)
-
     async def admit(self, exchange: Exchange, onward: Handler) -> None:
         """Wait for the request's turn: here, where turns are fair between keys, and not in the engine."""
         if exchange.asked is None:
             return await onward(exchange)
+        exchange.allowance.reserve(exchange.asked.work.tokens)
         account = exchange.account
         account.note_queued()
         async with AsyncExitStack() as held:
@@ -263,13 +270,21 @@ class Gate:
             return await onward(exchange)
         async with AsyncExitStack() as held:
             with self.observer.step("lease"):
-                if isinstance(choice.content, Recipe):
-                    outcome = await held.enter_async_context(self.mixtures.kept(choice.content))
-                    account.headers += _telling(outcome)
-                self.observer.events.asked(resident=self.leases.resident(choice.model))
-                await held.enter_async_context(self.leases.hold(choice.model, choice.content))
+                try:
+                    await self._take(choice.model, choice.content, account, held)
+                except DamagedBlob as error:
+                    explain = self.damage.explained
+                    raise await self.looks.take(explain, error, choice, self.view(account.access)) from error
             account.note_leased()
             await onward(exchange)
+
+    async def _take(self, model: str, content: Content, account: Account, held: AsyncExitStack) -> None:
+        """Build what has to be built, and have the engine read it."""
+        if isinstance(content, Recipe):
+            outcome = await held.enter_async_context(self.mixtures.kept(content))
+            account.headers += _telling(outcome)
+        self.observer.events.asked(resident=self.leases.resident(model))
+        await held.enter_async_context(self.leases.hold(model, content))
 
 
 async def _sent(sending: Awaitable[None], patience: float) -> None:

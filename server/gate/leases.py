@@ -13,18 +13,22 @@ has left, because the engine cannot be stopped half-way and would hold an adapte
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from loraloom.adapters.errors import StoreError
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.server.errors import TooManyAdapters
 from loraloom.server.gate.contents import Content
 from loraloom.server.observe.events import UNHEARD, Events, loading
 
 log = logging.getLogger("vllm.loraloom.leases")
+
+T = TypeVar("T")
 
 
 class Residents(Protocol):
@@ -81,16 +85,24 @@ class Leases:
     """Gives out places for adapters in flight, at most `capacity` distinct ones at a time."""
 
     def __init__(
-        self, residents: Residents, blobs: Blobs, capacity: int, patience: float, events: Events = UNHEARD
+        self,
+        residents: Residents,
+        blobs: Blobs,
+        capacity: int,
+        patience: float,
+        events: Events = UNHEARD,
+        threads: Executor | None = None,
     ) -> None:
         """
         Args:
             residents: what the engine holds.
             blobs: where directories come from.
             capacity: the engine's `max_cpu_loras`.
-            patience: seconds a request may wait for a place.
+            patience: seconds a request may wait for a place, and again for its adapter.
             events: told of what happens to adapters.
+            threads: where `blobs` may block; by default where asyncio lets things block.
         """
+        self._threads = threads
         self._events = events
         self._residents = residents
         self._blobs = blobs
@@ -116,11 +128,12 @@ class Leases:
         Raises:
             TooManyAdapters: no place became free in time.
             DamagedBlob: its files are missing or changed.
+            StoreError: its files cannot be read, or not in time.
             AdapterNotLoaded: the engine refuses it.
         """
         place = await self._enter(name, content)
         try:
-            yield await asyncio.shield(place.ready)
+            yield await self._loaded(name, place)
         finally:
             await self._leave(name, place)
 
@@ -188,6 +201,16 @@ class Leases:
             if place.idle:
                 await self._evict(other, place)
 
+    async def _loaded(self, name: str, place: _Place) -> Path:
+        """The directory, as soon as the engine has read it; a disk that hangs must not keep the request for ever."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.shield(place.ready)
+        except TimeoutError:
+            raise StoreError(
+                f"{name} could not be read within {self._patience:g} s, and is still being read: try again later"
+            ) from None
+
     async def _enter(self, name: str, content: Content) -> _Place:
         place = self._join(name)
         if place is not None:
@@ -236,10 +259,13 @@ class Leases:
     async def _bring(self, name: str, place: _Place) -> Path:
         """Verify an adapter's files, then let the engine load them."""
         with loading(self._events, "verify"):
-            folder = place.folder = await asyncio.to_thread(self._blobs.acquire, place.content)
+            folder = place.folder = await self._blocking(self._blobs.acquire, place.content)
         with loading(self._events, "engine"):
             await self._residents.load(name, folder)
         return folder
+
+    async def _blocking(self, call: Callable[[Content], T], content: Content) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, content)
 
     async def _leave(self, name: str, place: _Place) -> None:
         place.holders -= 1
@@ -261,7 +287,7 @@ class Leases:
             if folder is not None:
                 await self._residents.unload(name)
                 self._events.evicted()
-                await asyncio.to_thread(self._blobs.release, place.content)
+                await self._blocking(self._blobs.release, place.content)
         except Exception:  # it is no fault of the request that happens to wait for this
             log.exception("%s could not be taken out of the engine", name)
         finally:

@@ -1,6 +1,5 @@
 """From what a request's body asks for to one immutable adapter: a version, or a mixture of versions."""
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from loraloom.server.access.access import ANYONE
 from loraloom.server.access.view import View
 from loraloom.server.errors import InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice
+from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.lorax import merged_adapters
 from loraloom.server.gate.placement import Application, OnTheBase, Placement
 
@@ -45,6 +45,7 @@ class Selector:
         limit: Limit,
         max_mixture_terms: int = 32,
         placement: Placement | None = None,
+        looks: Looks | None = None,
     ) -> None:
         """
         Args:
@@ -54,8 +55,9 @@ class Selector:
             limit: the largest rank that is served, and whether mixtures are truncated to it.
             max_mixture_terms: adapters in one mixture.
             placement: how adapters are put onto what is served; by default onto the base model.
+            looks: takes looks into the store.
         """
-        self._local = store.local
+        self._looks = looks or Looks(f"the store {store.url}")
         self.everything = View(store, ANYONE)
         self._base_names = tuple(base_names)
         self._fits = fits
@@ -80,7 +82,7 @@ class Selector:
         wanted = self._wanted(body)
         if isinstance(wanted, Choice):
             return wanted
-        return self.settle(wanted, view) if self._local else await asyncio.to_thread(self.settle, wanted, view)
+        return await self._looks.take(self.settle, wanted, view)
 
     def settle_own(self, selection: Selection) -> Choice:
         """As `settle`, for this server's own needs, which no key limits."""

@@ -1,5 +1,6 @@
 """The one table from errors to HTTP, and the shape that OpenAI's clients expect."""
 
+import math
 from dataclasses import dataclass
 
 from pydantic_core import to_json
@@ -18,17 +19,21 @@ class Status:
         http: the status code.
         code: a word that programs can act on.
         retry_after: seconds after which trying again makes sense; None where it does not.
+        public: what clients are told, where the error itself is for the log: it may name folders of the server's.
     """
 
     http: int
     code: str
     retry_after: int | None = None
+    public: str | None = None
 
     @property
     def type(self) -> str:
         """OpenAI's error type."""
         return "server_error" if self.http >= 500 else "invalid_request_error"
 
+
+STORE = "the store of adapters cannot be used now: try again later. The server's log has the reason"
 
 STATUSES: dict[type[Exception], Status] = {
     adapters.InvalidName: Status(400, "invalid_model"),
@@ -40,7 +45,8 @@ STATUSES: dict[type[Exception], Status] = {
     adapters.InvalidBase: Status(500, "base_unreadable"),
     adapters.SourceError: Status(400, "source_unreachable"),
     adapters.DamagedBlob: Status(500, "adapter_damaged"),
-    adapters.StoreError: Status(503, "store_unavailable", retry_after=5),
+    adapters.DamagedRecord: Status(500, "record_damaged", public="a record of the store is damaged: see the log"),
+    adapters.StoreError: Status(503, "store_unavailable", retry_after=5, public=STORE),
     server.EngineUnavailable: Status(503, "engine_unavailable", retry_after=5),
     server.OfflineFailed: Status(500, "offline_failed"),
     server.Unauthenticated: Status(401, "invalid_api_key"),
@@ -71,7 +77,7 @@ STATUSES: dict[type[Exception], Status] = {
     compose.JobBusy: Status(409, "job_busy"),
     compose.DamagedJob: Status(500, "job_damaged"),
 }
-UNEXPECTED = Status(500, "internal_error")
+UNEXPECTED = Status(500, "internal_error", public="internal error: the server's log has the details")
 
 
 def status_of(error: Exception) -> Status:
@@ -80,20 +86,32 @@ def status_of(error: Exception) -> Status:
 
 
 def error_body(error: Exception, status: Status) -> dict[str, object]:
-    """The error as OpenAI shapes it; an unexpected error keeps its details to the log."""
-    message = "internal error: the server's log has the details" if status is UNEXPECTED else str(error)
+    """The error as OpenAI shapes it."""
+    message = status.public or str(error)
     param = getattr(error, "param", None)
     if param is None and isinstance(error, (adapters.InvalidName, adapters.AdapterNotFound, adapters.InvalidMixture)):
         param = "model"
     return {"error": {"message": message, "type": status.type, "param": param, "code": status.code}}
 
 
+def error_headers(error: Exception, status: Status) -> dict[str, str]:
+    """What the headers of an answer say about an error: when to come again, or that it is no use."""
+    headers = {}
+    retry_after = error.retry_after if isinstance(error, server.LimitExceeded) else status.retry_after
+    if retry_after is not None:
+        headers["retry-after"] = str(math.ceil(retry_after))
+    elif status.http >= 500 and status is not UNEXPECTED:
+        headers["x-should-retry"] = "false"  # OpenAI's clients repeat whatever is 500 otherwise
+    if status.http == 401:
+        headers["www-authenticate"] = "Bearer"
+    return headers
+
+
 async def send_error(send: Send, error: Exception) -> None:
     """Answer a request with an error."""
     status = status_of(error)
     raw = to_json(error_body(error, status))
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]
-    if status.retry_after is not None:
-        headers.append((b"retry-after", str(status.retry_after).encode()))
+    told = {"content-type": "application/json", "content-length": str(len(raw)), **error_headers(error, status)}
+    headers = [(name.encode(), value.encode()) for name, value in told.items()]
     await send({"type": "http.response.start", "status": status.http, "headers": headers})
     await send({"type": "http.response.body", "body": raw})

@@ -114,6 +114,7 @@ class Ledger:
             while self._ended:
                 self._lines.append(_encoded(self._ended.popleft()))
             try:
+                self._folder.mkdir(parents=True, exist_ok=True)
                 self._write_lines()
                 self.free_bytes = shutil.disk_usage(self._folder).free
             except OSError as error:
@@ -191,7 +192,6 @@ class _Pages:
         if self._file is not None and (day != self._day or self._size >= self._file_bytes or not self._path.exists()):
             self.close()
         if self._file is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
             self._file, self._path = self._create(day)
             self._day, self._size = day, 0
         return self._file

@@ -18,6 +18,7 @@ from loraloom.adapters.convert.options import Options
 from loraloom.adapters.manifest import read_manifest
 from loraloom.adapters.names import check_name
 from loraloom.adapters.sources import fetched
+from loraloom.adapters.store.disk import reporting
 from loraloom.adapters.store.facts import Fact
 from loraloom.adapters.store.records import Published, VersionRecord
 from loraloom.server.access.view import View
@@ -295,7 +296,8 @@ def _publish_source(publication: _FromSource, gate: Gate, seen: View) -> Publish
 
 
 async def _publish_upload(request: Request, gate: Gate, seen: View) -> Published:
-    with tempfile.TemporaryDirectory(dir=gate.scratch.folder) as name:
+    place = f"the cache {gate.settings.cache}"
+    with reporting(place), tempfile.TemporaryDirectory(dir=gate.scratch.folder) as name:
         folder = Path(name)
         publication = await receive_upload(request, folder, gate.settings.max_upload_bytes)
         return await run_in_threadpool(publish_folder, gate, seen, folder, publication)

@@ -1,5 +1,6 @@
 """What every route of ours shares: the gate's state, and errors in OpenAI's shape."""
 
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 
@@ -15,7 +16,9 @@ from loraloom.server.access.view import View
 from loraloom.server.errors import InvalidBody, ServerError
 from loraloom.server.gate.exchange import ACCOUNT
 from loraloom.server.gate.gate import Gate
-from loraloom.server.gate.statuses import error_body, status_of
+from loraloom.server.gate.statuses import error_body, error_headers, status_of
+
+log = logging.getLogger("vllm.loraloom.routes")
 
 
 class GatedRoute(APIRoute):
@@ -41,8 +44,9 @@ class GatedRoute(APIRoute):
 
 def _answer(error: Exception) -> Response:
     status = status_of(error)
-    headers = {} if status.retry_after is None else {"retry-after": str(status.retry_after)}
-    return JSONResponse(error_body(error, status), status.http, headers)
+    if status.http >= 500:
+        log.warning("%s: %s", status.code, error)
+    return JSONResponse(error_body(error, status), status.http, error_headers(error, status))
 
 
 def first_problem(problems: Sequence[Any], skip: int = 0) -> str:

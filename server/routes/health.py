@@ -9,9 +9,9 @@ router = APIRouter(route_class=GatedRoute, tags=["LoraLoom"])
 
 
 @router.get("/ready")
-def ready(gate: Gated) -> dict[str, str]:
+async def ready(gate: Gated) -> dict[str, str]:
     """200 when the engine runs and the store can be read; 503 otherwise."""
     if gate.engine.dead:
         raise EngineUnavailable("the engine has stopped; it is being restarted")
-    gate.store.names()
+    await gate.looks.take(gate.store.check_readable)
     return {"status": "ready", "model": gate.base.name}

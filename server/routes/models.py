@@ -22,7 +22,7 @@ class Model(BaseModel, frozen=True):
 
     Attributes:
         id: what requests put into `model`.
-        root: what that is right now: the model's path, or the adapter's version.
+        root: what that is right now: the base's name, or the adapter's version.
         parent: of an adapter, the model that it was trained on.
         applied: of an adapter on a proxy-tuned server, "proxy" if it acts through the small model, or "directly".
         alpha: the strength with which the large model is steered where a request says none, if it is.
@@ -61,7 +61,7 @@ def model(name: str, gate: Gated, seen: Seen) -> Model:
 
 
 def _base(gate: Gate) -> Model:
-    return Model(id=gate.base.name, root=str(gate.settings.model), max_model_len=gate.engine.max_model_len)
+    return Model(id=gate.base.name, root=gate.base.name, max_model_len=gate.engine.max_model_len)
 
 
 def _adapters(gate: Gate, seen: View) -> list[Model]:

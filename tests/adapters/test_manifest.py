@@ -308,3 +308,10 @@ def test_a_strange_configuration_is_never_more_than_an_invalid_adapter(
     except InvalidAdapter:
         return
     assert manifest.modules["model.layers.0.self_attn.q_proj"] == Module(2, 32, 16)
+
+
+def test_a_name_that_is_too_long_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    prefix = "base_model.model." + "a." * 250 + "q_proj"
+    with pytest.raises(InvalidAdapter, match="is not named") as refused:
+        read_manifest(_write(tmp_path, _pair(prefix)))
+    assert len(str(refused.value)) < 500

@@ -322,3 +322,9 @@ def test_json_says_the_same_as_text(value: object, text: str) -> None:
 def test_refused_json(value: object) -> None:
     with pytest.raises(InvalidName):
         selection_from_json(value)
+
+
+def test_a_key_that_is_not_known_is_not_repeated_at_full_length() -> None:
+    with pytest.raises(InvalidName, match="the keys here are name, version, alpha") as refused:
+        selection_from_json({"name": "a", "x" * 10**6: 1})
+    assert len(str(refused.value)) < 500

@@ -161,6 +161,10 @@ def test_other_kinds_are_named(kind: str) -> None:
         {"alpha_pattern": {"q_proj": float("nan")}},
         {"base_model_name_or_path": 1},
         {"task_type": []},
+        {"base_model_name_or_path": "\ud800"},
+        {"base_model_name_or_path": "a\0b"},
+        {"base_model_name_or_path": "x" * 1001},
+        {"task_type": "\udfff"},
     ],
 )
 def test_a_wrong_type_or_value_is_named(fields: dict[str, Any]) -> None:

@@ -89,6 +89,8 @@ def test_what_is_written_does_not_depend_on_the_order_given() -> None:
         (_file(b"[" * 100_000), "not JSON"),
         (_file(b'{"a": 1' + b"0" * 5000 + b"}"), "not JSON"),
         (_file(b'{"a": 1, "a": 1}'), "twice"),
+        (_file(b'{"\\ud800": 1}'), "no text"),
+        (_file(b'{"__metadata__": {"a": "\\udfff"}}'), "texts to texts"),
         (_file([]), "not a JSON object"),
         (_file(b" {}"), "not a JSON object"),
         (_file("{}".encode("utf-16")), "not JSON"),

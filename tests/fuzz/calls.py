@@ -117,7 +117,7 @@ SCHEMAS: tuple[Any, ...] = (
         {"not": {}},
     ),
     *(
-        {"type": "array", "minItems": 10**9},
+        {"type": "array", "minItems": 10**7},
         {"type": "string", "minLength": 10**9},
         {"type": "integer", "minimum": 2**70},
     ),
@@ -127,7 +127,11 @@ SCHEMAS: tuple[Any, ...] = (
         {"const": 1e400},
     ),
 )
-"""JSON schemas for structured output, that are none, or that mean trouble."""
+"""JSON schemas for structured output, that are none, or that mean trouble.
+
+(llguidance, which takes what xgrammar refuses, holds a hundred bytes for each of `minItems`: with more of them than
+here all memory of the machine would be taken, if the gate lets them through.)
+"""
 INSIDE: Mapping[str, tuple[Any, ...]] = {
     "response_format": (
         *({"type": "json_schema", "json_schema": {"name": "a", "schema": each}} for each in SCHEMAS),
@@ -194,6 +198,11 @@ INSIDE: Mapping[str, tuple[Any, ...]] = {
     "stop_token_ids": ([-1], [49152], [2**31], [2**40], [2**63], [10**30], list(range(5000))),
     "allowed_token_ids": ([], [-1], [49152], [2**31], [2**63], list(range(49152))),
     "bad_words": ([""], [" "], ["\0"], ["a" * 5000], ["\ufffd"]),
+    "top_k": (0, -2, 2**31, 2**63, 2**64, 10**30, -(2**63) - 1),
+    "stream_interval": (0, 2**31, 2**63, 2**64, 10**30),
+    "repetition_detection": tuple(
+        {"max_pattern_size": each, "min_pattern_size": 1, "min_count": 2} for each in (1, 2**40, 2**64, 10**30)
+    ),
     "stream_options": ({"include_usage": True}, {"continuous_usage_stats": True}, {"include_usage": 1, "x": 1}),
 }
 """Values of single fields, that reach deeper than any."""

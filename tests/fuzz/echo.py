@@ -55,9 +55,13 @@ class Echo:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        self.seen.append(Seen(scope, body, await receive()))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"seen"})
+        self.seen.append(Seen(scope, body, await receive()))
+
+    async def served(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The gate as an application of its own, for a server."""
+        await self._gate({**scope, "app": self._app}, receive, send)
 
     async def answer(self, request: Request) -> Reply:
         """Send a request through the gate."""

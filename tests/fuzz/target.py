@@ -13,7 +13,7 @@ from tests.e2e.conftest import VLLM
 from tests.e2e.serving import BASE, serving
 from tests.fuzz.server import Fuzzing
 
-ARGUMENTS = ("--open-paths", "/openapi.json", "--max-loras", "4", "--max-cpu-loras", "6", "--queue-timeout", "120")
+CONFIGURATION = "open_paths: [/openapi.json]\nmax_loras: 4\nmax_cpu_loras: 6\nqueue_timeout: 120\n"
 
 
 @contextmanager
@@ -34,6 +34,8 @@ def target(url: str | None, headers: Mapping[str, str]) -> Iterator[Fuzzing]:
         store, base = Store.open(folder), fingerprint(model)
         for adapter in adapters:
             store.publish(adapter.folder, adapter.name, base=base, base_name=BASE)
-        with serving(model, folder, Path(scratch), ARGUMENTS, VLLM) as running:
+        configuration = Path(scratch, "loraloom.yaml")
+        configuration.write_text(CONFIGURATION)
+        with serving(model, folder, Path(scratch), ("--config", str(configuration)), VLLM) as running:
             mixture = f"0.5*{names[0]}+0.5*{names[1]}"
             yield Fuzzing(running.url, running.log, headers, (BASE, *names, mixture))

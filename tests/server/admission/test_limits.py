@@ -28,18 +28,20 @@ def limits(clock: FakeClock) -> Limits:
 
 
 def spend(limits: Limits, access: Access, tokens: int = 0) -> None:
-    with limits.counted(access, tokens) as allowance:
+    with limits.counted(access) as allowance:
+        allowance.reserve(tokens)
         allowance.spend(tokens, 0)
 
 
 def refused(limits: Limits, access: Access, tokens: int = 0) -> LimitExceeded:
-    with pytest.raises(LimitExceeded) as caught, limits.counted(access, tokens):
-        pass
+    with pytest.raises(LimitExceeded) as caught, limits.counted(access) as allowance:
+        allowance.reserve(tokens)
     return caught.value
 
 
 def test_a_key_without_limits_is_not_counted(limits: Limits) -> None:
-    with limits.counted(key(), 10**9) as allowance:
+    with limits.counted(key()) as allowance:
+        allowance.reserve(10**9)
         allowance.spend(10**9, 10**9)
     assert allowance is UNLIMITED
     assert limits.headers(key()) == []
@@ -59,7 +61,7 @@ def test_so_many_requests_per_minute_and_no_more(limits: Limits, clock: FakeCloc
 
 def test_so_many_requests_at_a_time_and_no_more(limits: Limits) -> None:
     access = key(concurrency=2)
-    with limits.counted(access, 0), limits.counted(access, 0):
+    with limits.counted(access), limits.counted(access):
         error = refused(limits, access)
         assert (error.limit, error.retry_after) == ("concurrency", module.ENDS_SOON)
     spend(limits, access)
@@ -68,14 +70,16 @@ def test_so_many_requests_at_a_time_and_no_more(limits: Limits) -> None:
 def test_a_request_that_fails_runs_no_more(limits: Limits) -> None:
     access = key(concurrency=1, tpm=100)
     for _ in range(3):
-        with pytest.raises(KeyError), limits.counted(access, 100):
+        with pytest.raises(KeyError), limits.counted(access) as allowance:
+            allowance.reserve(100)
             raise KeyError
     spend(limits, access, 100)
 
 
 def test_tokens_are_reserved_and_what_is_not_needed_is_given_back(limits: Limits) -> None:
     access = key(tpm=600)
-    with limits.counted(access, 400) as allowance:
+    with limits.counted(access) as allowance:
+        allowance.reserve(400)
         error = refused(limits, access, 300)
         assert (error.limit, error.retry_after) == ("tokens", 10)
         spend(limits, access, 200)
@@ -87,7 +91,8 @@ def test_tokens_are_reserved_and_what_is_not_needed_is_given_back(limits: Limits
 
 def test_what_a_request_takes_beyond_its_estimate_counts_too(limits: Limits, clock: FakeClock) -> None:
     access = key(tpm=600)
-    with limits.counted(access, 10) as allowance:
+    with limits.counted(access) as allowance:
+        allowance.reserve(10)
         for _ in range(9):
             allowance.spend(0, 100)
     assert refused(limits, access, 1).retry_after == pytest.approx(30.1)
@@ -108,13 +113,16 @@ def test_a_key_that_has_used_its_tokens_may_still_ask_for_what_computes_none(lim
     spend(limits, key(tpm=100), 0)
 
 
-def test_a_refused_request_counts_as_nothing(limits: Limits) -> None:
-    access = key(rpm=2, tpm=100, concurrency=1)
+def test_what_is_refused_takes_none_of_what_it_was_refused_for(limits: Limits) -> None:
+    access = key(rpm=7, tpm=100, concurrency=1)
     for _ in range(5):
         refused(limits, access, 101)
     spend(limits, access, 100)
-    refused(limits, access, 50)
     assert dict(limits.headers(access))[b"x-ratelimit-remaining-requests"] == b"1"
+    spend(limits, access)
+    for _ in range(5):
+        assert refused(limits, access).limit == "requests"
+    assert dict(limits.headers(access))[b"x-ratelimit-remaining-requests"] == b"0"
 
 
 def test_a_change_of_the_quota_does_not_forget_what_was_used(limits: Limits) -> None:
@@ -122,13 +130,14 @@ def test_a_change_of_the_quota_does_not_forget_what_was_used(limits: Limits) -> 
     refused(limits, key(rpm=1))
     spend(limits, key())
     refused(limits, key(rpm=1))
-    with limits.counted(key(concurrency=5), 0):
+    with limits.counted(key(concurrency=5)):
         refused(limits, key(concurrency=1))
 
 
 def test_the_headers_are_those_of_openai_for_the_limits_that_there_are(limits: Limits) -> None:
     access = key(rpm=60, tpm=6000)
-    with limits.counted(access, 1000) as allowance:
+    with limits.counted(access) as allowance:
+        allowance.reserve(1000)
         allowance.spend(200, 0)
         assert limits.headers(access) == [
             (b"x-ratelimit-limit-requests", b"60"),
@@ -179,7 +188,7 @@ def test_keys_that_rest_are_forgotten_and_no_others(
     """What is kept does not grow with the keys that ever asked."""
     used = key("used", rpm=1)
     with ExitStack() as held:
-        held.enter_context(limits.counted(key("running", concurrency=1), 0))
+        held.enter_context(limits.counted(key("running", concurrency=1)))
         for number in range(5000):
             clock.now += 1
             spend(limits, key(f"k{number}", rpm=60))

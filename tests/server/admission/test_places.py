@@ -79,12 +79,13 @@ def test_what_has_just_begun_to_run_stays_for_a_while(places: Places) -> None:
     assert [places.has_room(name, A) for name in "xyz"].count(False) == 1
 
 
-def test_each_that_is_due_has_one_drain_for_it_and_the_first_gets_the_first(places: Places) -> None:
-    fill(places, "x", "y", "z")
-    places.pass_over("first", B, 1.0)
-    places.pass_over("second", C, 2.0)
+def test_a_quarter_drains_at_a_time_and_the_first_that_is_due_gets_the_first_place() -> None:
+    places, names = Places(8, reserve=0, hold=HOLD), "stuvwxyz"
+    fill(places, *names)
+    for since, (name, holder) in enumerate([("first", B), ("second", C), ("third", C)]):
+        places.pass_over(name, holder, since)
     places.make_room(10.0)
-    draining = [name for name in "xyz" if not places.has_room(name, A)]
+    draining = [name for name in names if not places.has_room(name, A)]
     assert len(draining) == 2
     places.give_back(draining[1], A)
     assert places.has_room("first", B)
@@ -95,19 +96,20 @@ def test_each_that_is_due_has_one_drain_for_it_and_the_first_gets_the_first(plac
     assert places.has_room("second", B)
 
 
-def test_no_more_drain_than_are_needed(places: Places) -> None:
-    fill(places, "x", "y", "z")
+def test_no_more_drain_than_are_needed() -> None:
+    places, names = Places(8, reserve=0, hold=HOLD), "stuvwxyz"
+    fill(places, *names)
     places.pass_over("first", B, 1.0)
     places.pass_over("second", C, 2.0)
     places.make_room(10.0)
-    draining = [name for name in "xyz" if not places.has_room(name, A)]
+    draining = [name for name in names if not places.has_room(name, A)]
     places.forget("second", C)
     places.make_room(10.0)
-    left = [name for name in "xyz" if not places.has_room(name, A)]
+    left = [name for name in names if not places.has_room(name, A)]
     assert len(left) == 1 < len(draining)
     places.pass_over(left[0], A, 10.0)  # what drains is due itself, later: nothing else drains for it until it has gone
     places.make_room(20.0)
-    assert [name for name in "xyz" if not places.has_room(name, A)] == left
+    assert [name for name in names if not places.has_room(name, A)] == left
 
 
 def test_nobody_drains_any_more_for_a_request_that_has_left(places: Places) -> None:

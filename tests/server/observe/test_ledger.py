@@ -185,3 +185,11 @@ def test_beyond_the_bound_lines_are_dropped_and_counted(tmp_path: Path, ended: E
     for _ in range(4):
         ledger.add(ended())
     assert (ledger.dropped, ledger.written) == (3, 0)
+
+
+def test_a_ledger_that_has_nothing_to_write_yet_makes_its_folder(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "new" / "usage")
+    ledger.write()
+    assert (tmp_path / "new" / "usage").is_dir()
+    assert not ledger.failing
+    assert ledger.free_bytes

@@ -59,7 +59,11 @@ async def upload(client: httpx.AsyncClient, files: Any, **fields: str) -> httpx.
 async def test_two_files(client: httpx.AsyncClient, store: Store, files: Files) -> None:
     reply = await upload(client, parts(files), name="org/sql", tag="stable")
     assert reply.status_code == 201
-    assert (reply.json()["model"], reply.json()["base"], reply.json()["by"]) == ("org/sql@1", SERVED.digest, "anonymous")
+    assert (reply.json()["model"], reply.json()["base"], reply.json()["by"]) == (
+        "org/sql@1",
+        SERVED.digest,
+        "anonymous",
+    )
     assert store.tags("org/sql") == {"latest": 1, "stable": 1}
     assert store.verify() == []
     again = await upload(client, parts(files), name="org/sql")
