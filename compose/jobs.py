@@ -248,7 +248,7 @@ class Jobs:
         return Job(folder)
 
     def get(self, id: str, among: Callable[[Job], bool] = lambda _: True) -> Job:
-        """The job of that id, if it is among those that `among` says; raises `JobNotFound`, with the nearest of them."""
+        """The job of that id, of those that `among` says; raises `JobNotFound`, with the nearest of them."""
         folder = self._root / id
         if _ID.fullmatch(id) and (folder / "job.json").is_file() and _is_among(among, Job(folder)):
             return Job(folder)

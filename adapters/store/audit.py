@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 
 from loraloom.adapters.errors import StoreError
 from loraloom.adapters.store.journal import Journal, record_path
-from loraloom.adapters.store.layout import MARK
-from loraloom.adapters.store.objects import Objects
+from loraloom.adapters.store.objects import MARK, Objects
 from loraloom.adapters.store.records import Record, decode, encode
 
 log = logging.getLogger(__name__)

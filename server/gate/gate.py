@@ -31,6 +31,7 @@ from loraloom.server.errors import EngineUnavailable, Forbidden
 from loraloom.server.gate import body
 from loraloom.server.gate.contents import Content
 from loraloom.server.gate.damage import Damage
+from loraloom.server.gate.demands import check_demands
 from loraloom.server.gate.effects import Effects
 from loraloom.server.gate.exchange import (
     ACCOUNT,
@@ -238,7 +239,9 @@ class Gate:
         if route is None or not route.selects or account.method != "POST":
             return await onward(exchange)
         body.check_json_type(exchange)
-        fields = body.parse(await body.read(exchange.receive, self.settings.max_body_bytes))
+        raw = await body.read(exchange.receive, self.settings.max_body_bytes)
+        fields = body.parse(raw)
+        check_demands(fields, raw)
         check_fields(fields, account.access)
         with self.observer.step("select"):
             choice = await self.selector.choose(fields, self.view(account.access))

@@ -36,7 +36,7 @@ def merged_adapters(value: object) -> Mixture:
         field = _MergedAdapters.model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in ("merged_adapters", *problem["loc"]))
+        where = ".".join(str(part)[:50] for part in ("merged_adapters", *problem["loc"]))
         raise InvalidBody(f"{where}: {problem['msg']}", param="merged_adapters") from error
     weights = field.weights or [1.0] * len(field.ids)
     if len(weights) != len(field.ids):

@@ -183,7 +183,9 @@ def _check_source(gate: Gate, seen: View, source: str) -> None:
     for prefixes in (gate.settings.allowed_sources, *(() if own is None else (own,))):
         if not _allowed(source, prefixes):
             known = f"those that begin with {', '.join(prefixes)}" if prefixes else "none: `allowed_sources` is empty"
-            raise NotServed(f"this server does not fetch from {source!r}. It may fetch from {known}", param="source")
+            raise NotServed(
+                f"this server does not fetch from {source[:200]!r}. It may fetch from {known}", param="source"
+            )
 
 
 def check_publishable(gate: Gate, seen: View, name: str) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.adapters.errors import DamagedBlob
-from loraloom.adapters.errors import StoreError
+from loraloom.adapters.errors import DamagedBlob, StoreError
 from loraloom.server.errors import TooManyAdapters
 from loraloom.server.gate.leases import Leases
 from tests.server.fakes import FakeEngine
