@@ -4,6 +4,7 @@
     ├── InvalidSettings    (ValueError)     a setting or an argument does not fit
     │   └── ProxyMismatch                   a small model that cannot steer the large one
     ├── EngineUnavailable  (RuntimeError)   the engine is starting, restarting or gone
+    ├── Disconnected       (ConnectionError) the client has left: there is nobody to answer
     ├── OfflineFailed      (RuntimeError)   the process that converts or mixes adapters died
     └── RequestRefused     (ValueError)     a request that the gate does not let in
         ├── Unauthenticated                 no key, or none that is valid
@@ -53,6 +54,10 @@ class EngineUnavailable(ServerError, RuntimeError):
 
 class OfflineFailed(ServerError, RuntimeError):
     """The process that converts or mixes adapters died; nothing was published."""
+
+
+class Disconnected(ServerError, ConnectionError):
+    """The client has left, or takes nothing any more: there is nobody to answer."""
 
 
 class RequestRefused(ServerError, ValueError):

@@ -98,6 +98,7 @@ def _sources(gate: Gate, tiers: Tiers) -> Sources:
         alive=lambda: not gate.engine.dead,
         tiers=tiers.numbers,
         pinned=lambda: gate.leases.pins,
+        damaged=lambda: len(gate.damage.blobs.quarantined),
         jobs=gate.jobs.numbers,
         waiting=gate.admission.waiting,
         running=gate.admission.running,

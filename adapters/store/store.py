@@ -37,7 +37,7 @@ from loraloom.adapters.store.pins import Pins
 from loraloom.adapters.store.publication import Publication, publish
 from loraloom.adapters.store.records import Finding, Published, Removed, TagRecord, VersionRecord
 from loraloom.adapters.store.registry import Registry
-from loraloom.adapters.store.verify import damaged_pins, verify_name
+from loraloom.adapters.store.verify import damaged_keys, damaged_pins, verify_name
 
 
 class Store:
@@ -317,6 +317,7 @@ class Store:
         self._objects.refresh("names")
         folders = [f"names/{folder}" for folder in sorted(self._objects.list("names"))]
         each_name = self._objects.map(lambda folder: verify_name(self._objects, folder), folders)
-        findings = [*damaged_pins(self._objects), *(finding for findings in each_name for finding in findings)]
+        beside = (*damaged_pins(self._objects), *damaged_keys(self._objects))
+        findings = [*beside, *(finding for findings in each_name for finding in findings)]
         # What a damaged record refers to must not be called garbage.
         return findings if any(each.kind == "damaged" for each in findings) else findings + find_garbage(self._objects)

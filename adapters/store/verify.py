@@ -29,6 +29,12 @@ def damaged_pins(objects: Objects) -> list[Finding]:
     return list(_unreadable(journal, folders))
 
 
+def damaged_keys(objects: Objects) -> list[Finding]:
+    """The records of keys that cannot be read: a server keeps to the last one that it could."""
+    folders: dict[str, type[Record]] = {f"keys/{name}": Record for name in objects.list("keys")}
+    return list(_unreadable(Journal(objects), folders))
+
+
 def _damaged_records(journal: Journal, folder: str) -> Iterator[Finding]:
     kinds: dict[str, type[Record]] = {f"{folder}/versions": VersionRecord, f"{folder}/removed": RemovalRecord}
     kinds |= {f"{folder}/tags/{tag}": TagRecord for tag in journal.objects.list(f"{folder}/tags")}

@@ -108,7 +108,10 @@ class KeyTable:
 
     @contextmanager
     def temporary(self, access: Access) -> Iterator[str]:
-        """A key that is kept in memory only, and is accepted within the block; also where no keys are in force."""
+        """A key that is kept in memory only, and is accepted within the block; also where no keys are in force.
+
+        Once the key whose access this is has been revoked, or has expired, this one is over too.
+        """
         token = Token.new()
         self._temporary[token.id] = (Stored.of(token).check(), access)
         try:
@@ -172,7 +175,14 @@ class KeyTable:
 
     def _temporary_access(self, token: Token) -> Access | None:
         check, access = self._temporary.get(token.id, (None, None))
-        return access if check and check.passes(token.secret) else None
+        if check is None or access is None or not check.passes(token.secret):
+            return None
+        return None if self._is_over(access.key) else access
+
+    def _is_over(self, name: str) -> bool:
+        """Whether a key was in force, and no secret of it is any more: then nothing goes on in its name."""
+        held = self._by_key.get(name)
+        return held is not None and all(self._clock() >= each.until for each in held.values())
 
 
 def _held_of(record: KeyRecord) -> dict[str, _Held]:

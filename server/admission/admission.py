@@ -2,14 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
 from loraloom.server.admission.asked import Asked
-from loraloom.server.admission.queue import STOPPING, Queue
+from loraloom.server.admission.queue import Queue
 from loraloom.server.admission.rules import Rules
 from loraloom.server.admission.ticket import Ticket
-from loraloom.server.errors import Draining, QueueFull
+from loraloom.server.errors import Disconnected, Draining, QueueFull
+
+Leaving: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Returns when a client leaves."""
+
+
+async def stays() -> None:
+    """Of a client that never does."""
+    await asyncio.Event().wait()
 
 
 class Admission:
@@ -21,14 +30,19 @@ class Admission:
             rules: what there is to share, and how long a request may wait for it.
             clock: seconds of a clock that never goes back.
         """
+        self.rules = rules
         self._queue = Queue(rules, clock)
         self._patience = rules.patience
 
     @asynccontextmanager
-    async def admitted(self, asked: Asked) -> AsyncIterator[Ticket]:
+    async def admitted(self, asked: Asked, leaving: Leaving = stays) -> AsyncIterator[Ticket]:
         """Wait until a request may run, and keep what it needs for the length of a block.
 
         However the block or the waiting ends, what the request held is for others at once.
+
+        Args:
+            asked: what it needs.
+            leaving: returns when its client leaves, who then waits no more.
 
         Yields:
             The ticket, to be told of tokens as they are computed.
@@ -36,11 +50,12 @@ class Admission:
         Raises:
             QueueFull: too many wait, or this one has waited for as long as it may.
             Draining: the server is stopping.
+            Disconnected: the client has left.
         """
         ticket = self._queue.ask(asked)
         try:
             if ticket.released is None:
-                await self._turn(ticket)
+                await self._turn(ticket, leaving)
             yield ticket
         finally:
             self._queue.leave(ticket)
@@ -61,13 +76,16 @@ class Admission:
         """The adapters whose requests run."""
         return self._queue.adapters()
 
-    async def _turn(self, ticket: Ticket) -> None:
+    async def _turn(self, ticket: Ticket, leaving: Leaving) -> None:
+        turn, left = ticket.turn(), asyncio.ensure_future(leaving())
         try:
-            async with asyncio.timeout(self._patience):
-                admitted = await ticket.turn()
-        except TimeoutError:
-            raise QueueFull(
-                f"the server was busy with other requests for {self._patience:g} s: try again later"
-            ) from None
-        if not admitted:
-            raise Draining(STOPPING)
+            await asyncio.wait({turn, left}, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+        if turn.done():
+            if not turn.result():
+                raise Draining("the server is stopping and takes no more requests: send it again, to its successor")
+        elif left.done():
+            raise Disconnected("the client has left the queue")
+        else:
+            raise QueueFull(f"the server was busy with other requests for {self._patience:g} s: try again later")

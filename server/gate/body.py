@@ -7,14 +7,10 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from loraloom.server.errors import BodyTooLarge, BodyTooSlow, InvalidBody, WrongContentType
+from loraloom.server.errors import BodyTooLarge, BodyTooSlow, Disconnected, InvalidBody, WrongContentType
 from loraloom.server.gate.exchange import Exchange, Message, Receive, Scope
 
 _LENGTH_DIGITS = 20
-
-
-class Disconnected(ConnectionError):
-    """The client left before its body had arrived: there is nobody to answer."""
 
 
 def check_declared_length(exchange: Exchange, limit: int) -> None:
@@ -123,6 +119,12 @@ def counted(receive: Receive, limit: int, patience: float) -> Receive:
         return message
 
     return counting
+
+
+async def leaving(receive: Receive) -> None:
+    """Return when the client leaves; its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def replayed(body: Mapping[str, Any], scope: Scope, receive: Receive) -> tuple[Scope, Receive]:

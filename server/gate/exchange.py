@@ -6,6 +6,7 @@ from functools import reduce
 from typing import Any, Protocol
 
 from loraloom.server.access.access import Access
+from loraloom.server.admission.admission import Leaving, stays
 from loraloom.server.admission.asked import Asked
 from loraloom.server.admission.limits import UNLIMITED, Allowance
 from loraloom.server.gate.contents import Content
@@ -46,6 +47,7 @@ class Exchange:
         allowance: what its key may still use.
         choice: what the request selected, where its path takes a selection.
         asked: what the engine is asked to compute, where its path has it compute.
+        leaving: returns when the client leaves; nothing else may read from `receive` meanwhile.
     """
 
     scope: Scope
@@ -56,6 +58,7 @@ class Exchange:
     allowance: Allowance = UNLIMITED
     choice: Choice | None = None
     asked: Asked | None = None
+    leaving: Leaving = stays
 
     @property
     def access(self) -> Access:

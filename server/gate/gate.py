@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 from starlette.requests import ClientDisconnect
@@ -27,7 +28,7 @@ from loraloom.server.admission.asked import Asked
 from loraloom.server.admission.estimate import estimate
 from loraloom.server.admission.limits import Limits
 from loraloom.server.base import ServedBase
-from loraloom.server.errors import EngineUnavailable, Forbidden
+from loraloom.server.errors import Disconnected, EngineUnavailable, Forbidden
 from loraloom.server.gate import body
 from loraloom.server.gate.contents import Content
 from loraloom.server.gate.damage import Damage
@@ -156,7 +157,7 @@ class Gate:
         account = exchange.account
         try:
             await onward(exchange)
-        except (body.Disconnected, ClientDisconnect):
+        except (Disconnected, ClientDisconnect):
             account.ending = "disconnected"
         except Exception as error:
             status = status_of(error)
@@ -250,7 +251,8 @@ class Gate:
         sent = for_the_engine(fields, choice, account.access, share_cache=share_cache)
         scope, receive = body.replayed(sent, exchange.scope, exchange.receive)
         asked = _asked(fields, choice, account.access) if route.kind is Kind.GENERATE else None
-        await onward(replace(exchange, scope=scope, receive=receive, choice=choice, asked=asked))
+        leaving = partial(body.leaving, exchange.receive)
+        await onward(replace(exchange, scope=scope, receive=receive, choice=choice, asked=asked, leaving=leaving))
 
     async def admit(self, exchange: Exchange, onward: Handler) -> None:
         """Wait for the request's turn: here, where turns are fair between keys, and not in the engine."""
@@ -261,7 +263,7 @@ class Gate:
         account.note_queued()
         async with AsyncExitStack() as held:
             with self.observer.step("admit"):
-                ticket = await held.enter_async_context(self.admission.admitted(exchange.asked))
+                ticket = await held.enter_async_context(self.admission.admitted(exchange.asked, exchange.leaving))
             account.note_admitted()
             account.spent.append(ticket.spend)
             await onward(exchange)
@@ -296,7 +298,7 @@ async def _sent(sending: Awaitable[None], patience: float) -> None:
         async with asyncio.timeout(patience):
             await sending
     except TimeoutError:
-        raise body.Disconnected from None
+        raise Disconnected("the client takes no more of its answer") from None
 
 
 def _telling(outcome: Outcome) -> list[tuple[bytes, bytes]]:

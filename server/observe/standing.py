@@ -75,6 +75,7 @@ class Sources:
         alive: whether the engine is.
         tiers: adapters in the engine's memory, by tier: "slot" or "cpu".
         pinned: adapters that stay there.
+        damaged: adapters that were found damaged, and are not served.
         jobs: jobs that have not ended, by status: "queued" or "running".
         waiting: requests that wait at the edge, by key.
         running: requests that the engine works on, by key.
@@ -85,6 +86,7 @@ class Sources:
     alive: Callable[[], bool]
     tiers: Numbers
     pinned: Callable[[], int]
+    damaged: Callable[[], int]
     jobs: Numbers
     waiting: Numbers
     running: Numbers
@@ -106,6 +108,7 @@ class Standing(Collector):
             ("engine", lambda: _single("engine_up", "Whether the engine runs: 1, or 0", int(it.alive()))),
             ("adapters", lambda: _gauge("resident_adapters", "Adapters in the engine's memory", "tier", it.tiers())),
             ("pins", lambda: _single("pinned_adapters", "Adapters that stay in memory", it.pinned())),
+            ("damage", lambda: _single("damaged_adapters", "Adapters found damaged", self.sources.damaged())),
             ("jobs", lambda: _gauge("jobs", "Jobs that have not ended", "status", it.jobs())),
             ("queue", lambda: self._by_key("waiting_requests", "Requests in the queue at the edge", it.waiting)),
             ("work", lambda: self._by_key("running_requests", "Requests that the engine works on", it.running)),

@@ -45,6 +45,7 @@ class Version(BaseModel, frozen=True):
             `disk` otherwise.
         pinned: whether this server keeps it in main memory because of a pin.
         in_flight: requests that use it now.
+        damaged: what is wrong with its files, if this server has found that; it is not served until it is repaired.
     """
 
     version: int
@@ -60,6 +61,7 @@ class Version(BaseModel, frozen=True):
     residency: Residency
     pinned: bool
     in_flight: int
+    damaged: str | None = None
 
 
 class Adapter(BaseModel, frozen=True):
@@ -183,9 +185,8 @@ def _check_source(gate: Gate, seen: View, source: str) -> None:
     for prefixes in (gate.settings.allowed_sources, *(() if own is None else (own,))):
         if not _allowed(source, prefixes):
             known = f"those that begin with {', '.join(prefixes)}" if prefixes else "none: `allowed_sources` is empty"
-            raise NotServed(
-                f"this server does not fetch from {source[:200]!r}. It may fetch from {known}", param="source"
-            )
+            what = f"this server does not fetch from {source[:200]!r}"
+            raise NotServed(f"{what}. It may fetch from {known}", param="source")
 
 
 def check_publishable(gate: Gate, seen: View, name: str) -> None:
@@ -335,6 +336,7 @@ def _version(record: VersionRecord, gate: Gate, tiers: Mapping[str, Tier] | None
         residency=_residency(held, gate, tiers),
         pinned=any(map(gate.leases.pinned, held)),
         in_flight=sum(map(gate.leases.in_flight, held)),
+        damaged=gate.damage.blobs.quarantined.get(record.digest),
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -82,16 +82,24 @@ async def closed_loop(client: httpx.AsyncClient, bodies: Sequence[Body], clients
 
 async def ask(client: httpx.AsyncClient, body: Body) -> Answer:
     """One streamed answer; raises `InvalidRun` when there is none."""
-    sent, arrivals, pieces = time.perf_counter(), [], []
+    sent, arrivals, texts = time.perf_counter(), [], []
+    async for piece in pieces(client, body):
+        arrivals.append(time.perf_counter())
+        texts.append(piece)
+    return Answer("".join(texts), sent, tuple(arrivals))
+
+
+async def pieces(client: httpx.AsyncClient, body: Body) -> AsyncIterator[str]:
+    """The pieces of one streamed answer as they arrive; raises `InvalidRun` when there is none."""
+    none = True
     async with client.stream("POST", "/v1/completions", json=body, timeout=PATIENCE) as response:
         async for line in response.aiter_lines():
             piece = _piece(line)
             if piece is not None:
-                arrivals.append(time.perf_counter())
-                pieces.append(piece)
-    if response.status_code != 200 or not pieces:
+                none = False
+                yield piece
+    if response.status_code != 200 or none:
         raise InvalidRun(f"{client.base_url} answered {body['model']!r} with {response.status_code} and no text")
-    return Answer("".join(pieces), sent, tuple(arrivals))
 
 
 def _piece(line: str) -> str | None:

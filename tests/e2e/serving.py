@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vllm: Sequence[str]) -> Iterator[Server]:
+def serving(
+    model: Path,
+    store: Path,
+    folder: Path,
+    arguments: Sequence[str],
+    vllm: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Start a server on a free port, wait until it is ready, and end it.
 
     Args:
@@ -90,6 +97,7 @@ def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vl
         folder: for the log and the cache.
         arguments: further ones of `loraloom serve`.
         vllm: what goes behind the `--`.
+        environment: variables besides those of the tests.
     """
     port = _free_port()
     command = [sys.executable, "-m", "loraloom.server.cli", "serve", str(model), "--served-name", BASE]
@@ -97,7 +105,8 @@ def serving(model: Path, store: Path, folder: Path, arguments: Sequence[str], vl
     command += ["--jobs", str(folder / "jobs"), *arguments, "--", *vllm]
     log = folder / "server.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        variables = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
     server = Server(f"http://127.0.0.1:{port}", store, process, log)
     try:
         server.wait_until_ready()

@@ -131,3 +131,10 @@ def test_an_unfinished_publication_is_garbage(root: Path, version: VersionRecord
         ("garbage", f"originals/{second.original}"),
         ("garbage", f"facts/{second.digest}"),
     }
+
+
+def test_a_damaged_record_of_a_key_is_found(root: Path, version: VersionRecord) -> None:
+    folder = root / "keys" / "team"
+    folder.mkdir(parents=True)
+    (folder / "000001.json").write_text("{")
+    assert damages(Store.open(root)) == ["keys/team/000001.json"]

@@ -187,6 +187,17 @@ def test_a_temporary_key_is_accepted_within_its_block_only(build: Build, ring: K
     assert "not a valid key" in refusal(table, first)
 
 
+def test_nothing_goes_on_in_the_name_of_a_key_that_was_revoked(build: Build, ring: KeyRing) -> None:
+    ring.create("team", TERMS)
+    table = build()
+    with table.temporary(JOB) as job, table.temporary(replace(JOB, key="elsewhere")) as other:
+        assert table.access_of(job).key == "team"
+        ring.revoke("team")
+        table.look()
+        assert "not a valid key" in refusal(table, job)
+        assert table.access_of(other).key == "elsewhere"
+
+
 def test_a_temporary_key_counts_also_where_no_keys_are_in_force(build: Build) -> None:
     table = build()
     with suppress(KeyError), table.temporary(JOB) as text:

@@ -92,10 +92,17 @@ def client_of(app: Starlette) -> httpx.AsyncClient:
 
 
 class Connection:
-    """A client on the level of ASGI, which can wait in the middle, and leave."""
+    """A client on the level of ASGI, which can wait in the middle, and leave.
+
+    Attributes:
+        sent: what it was sent.
+        incoming: what it says.
+        reads: whether it takes what it is sent.
+    """
 
     def __init__(self, app: Starlette, path: str = CHAT, **headers: str) -> None:
         self.sent: list[Message] = []
+        self.reads = True
         self.incoming: asyncio.Queue[Message] = asyncio.Queue()
         raw = {"content-type": "application/json", **headers}
         self._scope = {
@@ -109,6 +116,8 @@ class Connection:
         self.task = asyncio.ensure_future(app(self._scope, self.incoming.get, self._send))
 
     async def _send(self, message: Message) -> None:
+        while not self.reads:
+            await asyncio.sleep(60)
         self.sent.append(message)
 
     async def give(self, body: object, more: bool = False) -> None:

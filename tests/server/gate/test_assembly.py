@@ -8,6 +8,9 @@ from loraloom.adapters.errors import InvalidMixture
 from loraloom.adapters.manifest import read_manifest
 from loraloom.adapters.names import parse
 from loraloom.adapters.store import Store
+from loraloom.server.access.keyring import KeyRing
+from loraloom.server.access.records import Terms
+from loraloom.server.admission.rules import Rules
 from loraloom.server.base import ServedPair
 from loraloom.server.errors import InvalidAlpha, RankTooHigh
 from loraloom.server.gate.effects import FACT
@@ -70,3 +73,13 @@ async def test_the_effect_of_an_adapter_that_steers_is_measured_with_its_strengt
     await pair_gate.effects.idle()
     assert engine.loads == ["sql@1~1"]
     assert FACT in store.facts(record.digest)
+
+
+@pytest.mark.parametrize(("keys", "reserve", "of_a_key"), [(True, 8, 25), (False, 0, 100)])
+def test_only_where_there_are_keys_something_is_held_back_for_others(
+    build_gate: BuildGate, store: Store, keys: bool, reserve: int, of_a_key: int
+) -> None:
+    if keys:
+        KeyRing(store).create("team", Terms(adapters=("*",)))
+    gate = build_gate(max_waiting=100, queue_timeout=7, cold_wait=3)
+    assert gate.admission.rules == Rules(64, 64, reserve, patience=7, hold=3, most_waiting=100, most_of_a_key=of_a_key)

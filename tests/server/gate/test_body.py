@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loraloom.server.access.access import ANYONE
-from loraloom.server.errors import BodyTooLarge, InvalidBody, WrongContentType
+from loraloom.server.errors import BodyTooLarge, Disconnected, InvalidBody, WrongContentType
 from loraloom.server.gate import body
 from loraloom.server.gate.exchange import Choice, Exchange, Message, Receive
 from loraloom.server.gate.privileges import DROPPED_FIELDS, for_the_engine
@@ -105,7 +105,7 @@ async def test_a_body_of_just_the_limit() -> None:
 
 async def test_a_client_that_leaves_before_its_body_has_arrived() -> None:
     first = {"type": "http.request", "body": b"{", "more_body": True}
-    with pytest.raises(body.Disconnected):
+    with pytest.raises(Disconnected):
         await body.read(channel(first, DISCONNECT), LIMIT)
 
 

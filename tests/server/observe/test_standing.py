@@ -24,6 +24,7 @@ SOURCES = Sources(
     alive=lambda: True,
     tiers=lambda: {"slot": 2, "cpu": 5},
     pinned=lambda: 1,
+    damaged=lambda: 2,
     jobs=lambda: {"queued": 3, "running": 1},
     waiting=lambda: {"team-a": 4, "team-b": 5, "team-c": 6},
     running=lambda: {"team-a": 8},
@@ -43,6 +44,7 @@ def test_the_moment() -> None:
     assert value("loraloom_engine_up") == 1
     assert value("loraloom_resident_adapters", {"tier": "slot"}) == 2
     assert value("loraloom_pinned_adapters") == 1
+    assert value("loraloom_damaged_adapters") == 2
     assert value("loraloom_jobs", {"status": "queued"}) == 3
     assert value("loraloom_running_requests", {"key": "team-a"}) == 8
     assert value("loraloom_ledger_lines_total") == 7

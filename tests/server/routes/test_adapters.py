@@ -58,6 +58,7 @@ async def test_one_adapter_with_all_that_is_known(client: httpx.AsyncClient, pub
         "residency": "disk",
         "pinned": False,
         "in_flight": 0,
+        "damaged": None,
     }
     async with gate.leases.hold("org/sql@1", record.digest):
         (version,) = (await client.get(f"{ADAPTERS}/org/sql")).json()["versions"]
