@@ -216,7 +216,7 @@ def meter(client: EngineClient) -> None:
     Answers tell less: in a stream only what `stream_options` asks for, and nothing of what was aborted.
     """
     theirs: Any = client
-    theirs.generate = metered(theirs.generate)
+    theirs.generate = metered(theirs.generate, abort=theirs.abort)
 
 
 def forget_adapters_in_metrics() -> None:

@@ -116,7 +116,7 @@ def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
         "--max-loras": str(settings.max_loras),
         "--max-cpu-loras": str(settings.max_cpu_loras),
         "--max-lora-rank": str(rank),
-        "--middleware": "loraloom.server.gate.gate.GateMiddleware",
+        "--middleware": "loraloom.server.gate.middleware.GateMiddleware",
         "--worker-extension-cls": "loraloom.server.worker.AdapterReading",
         "--shutdown-timeout": str(round(settings.drain_timeout)),
         "--scheduling-policy": "priority",  # so that jobs come after requests; without priorities it is first come

@@ -78,8 +78,9 @@ class Admission:
 
     async def _turn(self, ticket: Ticket, leaving: Leaving) -> None:
         turn, left = ticket.turn(), asyncio.ensure_future(leaving())
+        both: set[asyncio.Future[Any]] = {turn, left}
         try:
-            await asyncio.wait({turn, left}, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
         finally:
             left.cancel()
         if turn.done():

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -89,7 +90,8 @@ class Effects:
 
     def measure(self, record: VersionRecord) -> None:
         """Measure a version soon; what goes wrong is logged."""
-        task = asyncio.get_running_loop().create_task(self._measure(record))
+        # In a context of its own, so that what it computes is not counted as the publishing request's.
+        task = asyncio.get_running_loop().create_task(self._measure(record), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

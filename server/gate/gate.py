@@ -7,7 +7,6 @@ is canonical, it is the request's turn, and the adapter is leased until the answ
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -35,17 +34,11 @@ from loraloom.server.gate.damage import Damage
 from loraloom.server.gate.demands import check_demands
 from loraloom.server.gate.effects import Effects
 from loraloom.server.gate.exchange import (
-    ACCOUNT,
-    ASGIApp,
     Choice,
     Exchange,
     Handler,
     Message,
-    Receive,
-    Scope,
-    Send,
     Stage,
-    in_order,
 )
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.looks import Looks
@@ -310,32 +303,3 @@ def _asked(fields: Mapping[str, Any], choice: Choice, access: Access) -> Asked:
     """What the engine is asked to compute, for the queue."""
     adapter = None if choice.content is None else choice.model
     return Asked(access.key, adapter, estimate(fields), can_wait(fields, access))
-
-
-class GateMiddleware:
-    """The gate as ASGI middleware, for the engine's `--middleware`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._gate: Gate | None = None
-        self._handler: Handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request pass the gate of the application that it belongs to."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-        elif scope["type"] == "http":
-            account = Account(uuid.uuid4().hex, scope["method"])
-            exchange = Exchange({**scope, ACCOUNT: account}, receive, send, account)
-            await self._handler_of(scope["app"].state.loraloom)(exchange)
-        else:
-            await send({"type": "websocket.close", "code": 1008, "reason": "not open on this server"})
-
-    def _handler_of(self, gate: Gate) -> Handler:
-        """The stages of a gate in a row, folded once."""
-        if gate is not self._gate:
-            self._gate, self._handler = gate, in_order(gate.stages, self._enter)
-        return self._handler
-
-    async def _enter(self, exchange: Exchange) -> None:
-        await self._app(exchange.scope, exchange.receive, exchange.send)

@@ -23,7 +23,7 @@ class Call(Protocol):
     """What a request has asked of the engine and what has not ended yet."""
 
     def settle(self) -> None:
-        """Count what was computed and not told, and nothing from now on; a second time does nothing."""
+        """Stop it; count what was computed and not told, and nothing from now on; a second time does nothing."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Account:
             each(prompt, output)
 
     def settle(self) -> None:
-        """Close it: whoever still computes for it has been told to stop, or is about to be."""
+        """Close it, and stop whatever still computes for it."""
         for call in tuple(self.calls):
             call.settle()
         if self.ended is None:

@@ -8,7 +8,7 @@ client asked to be told: `stream_options`, stop strings and broken connections m
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +17,8 @@ from loraloom.server.observe.account import CURRENT, Account
 Outputs: TypeAlias = AsyncGenerator[Any, None]
 """Of vLLM's `RequestOutput`, as one call of `generate` gives them."""
 Generate: TypeAlias = Callable[..., Outputs]
+Abort: TypeAlias = Callable[[str], Coroutine[Any, Any, None]]
+"""vLLM's, by the identifier that `generate` was called with."""
 
 WEIGHT = 0.05
 """How much one call counts in the running means, against all before it."""
@@ -47,21 +49,30 @@ class Pace:
         return min(most, 1 + int((seconds - self.first) / self.each)) if self.each else 1
 
 
-def metered(generate: Generate, pace: Pace | None = None) -> Generate:
+def metered(generate: Generate, pace: Pace | None = None, abort: Abort | None = None) -> Generate:
     """A `generate` that charges what it computes to the account of the request that calls it.
 
     Args:
         generate: vLLM's.
         pace: what estimates are made from; by default one of its own.
+        abort: vLLM's; called for what still computes when the account is closed. Where the sending of an answer fails,
+            nobody ends the generators that it comes from: they, and the engine with them, go on until Python's garbage
+            collector finds them.
     """
     known = pace or Pace()
+    stopping: set[asyncio.Task[None]] = set()
+
+    def stop(request_id: str) -> None:
+        if abort is not None:
+            stopping.add(task := asyncio.ensure_future(abort(request_id)))
+            task.add_done_callback(stopping.discard)
 
     def counted(prompt: Any, sampling_params: Any, request_id: str, *more: Any, **named: Any) -> Outputs:
         outputs = generate(prompt, sampling_params, request_id, *more, **named)
         account = CURRENT.get()
         if account is None:
             return outputs
-        return _through(outputs, _Call(account, prompt, sampling_params, known))
+        return _through(outputs, _Call(account, prompt, sampling_params, known, lambda: stop(request_id)))
 
     return counted
 
@@ -76,7 +87,7 @@ async def _through(outputs: Outputs, call: "_Call") -> Outputs:
             yield output
         call.learn()
     except (asyncio.CancelledError, GeneratorExit):
-        call.settle()
+        call.give_up()
         raise
     finally:
         call.end()
@@ -86,11 +97,12 @@ async def _through(outputs: Outputs, call: "_Call") -> Outputs:
 class _Call:
     """One call of the engine, as `account.Call`."""
 
-    def __init__(self, account: Account, prompt: Any, params: Any, pace: Pace) -> None:
+    def __init__(self, account: Account, prompt: Any, params: Any, pace: Pace, stop: Callable[[], None]) -> None:
         self._account = account
         self._prompt = prompt
         self._params = params
         self._pace = pace
+        self._stop = stop
         self._delta = params.output_kind.name == "DELTA"
         self._final = params.output_kind.name == "FINAL_ONLY"
         self._sizes: dict[int, int] = {}  # tokens so far, by the index of the sequence
@@ -117,6 +129,12 @@ class _Call:
         self._account.count(prompt, new)
 
     def settle(self) -> None:
+        """The account is closed, and nobody may have told the engine that the client is gone."""
+        if self._open:
+            self._stop()
+        self.give_up()
+
+    def give_up(self) -> None:
         """The client is gone, and the engine is being told: what it has not said is estimated."""
         if self._open and not self._sizes:
             self._account.estimated = True

@@ -17,7 +17,6 @@ HEADERS = (
     (b"user-agent", b"OpenAI/Python 2.44.0"),
     (b"x-stainless-lang", b"python"),
     (b"x-stainless-retry-count", b"0"),
-    (b"authorization", b"Bearer none"),
 )
 ANSWER = json.dumps(
     {
@@ -48,11 +47,12 @@ class Request:
     body: tuple[Message, ...]
 
     @classmethod
-    def chat(cls, app: object, model: str, turns: int) -> "Request":
+    def chat(cls, app: object, model: str, turns: int, key: str = "none") -> "Request":
         """A request for a chat completion, of some 0.25 kB a turn.
 
         Args:
             app: the application that the server runs.
+            key: that it is sent with.
         """
         messages = [{"role": ("user", "assistant")[turn % 2], "content": TURN} for turn in range(turns)]
         fields = {"model": model, "messages": messages, "temperature": 0.2, "max_tokens": 256, "stream": False}
@@ -62,7 +62,7 @@ class Request:
             {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
             for number, piece in enumerate(pieces, 1)
         )
-        return cls(_scope(app, len(raw)), body)
+        return cls(_scope(app, len(raw), key), body)
 
     async def answered_by(self, app: ASGIApp) -> int:
         """Let an application answer; returns the status."""
@@ -81,7 +81,8 @@ class Request:
         return status
 
 
-def _scope(app: object, length: int) -> Scope:
+def _scope(app: object, length: int, key: str) -> Scope:
+    own = ((b"authorization", f"Bearer {key}".encode()), (b"content-length", str(length).encode()))
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -94,7 +95,7 @@ def _scope(app: object, length: int) -> Scope:
         "path": "/v1/chat/completions",
         "raw_path": b"/v1/chat/completions",
         "query_string": b"",
-        "headers": [*HEADERS, (b"content-length", str(length).encode())],
+        "headers": [*HEADERS, *own],
         "state": {},
         "app": app,
     }

@@ -18,9 +18,11 @@ from starlette.applications import Starlette
 
 from loraloom.adapters.store import Store
 from loraloom.server.base import ServedBase
-from loraloom.server.gate.assembly import assemble
+from loraloom.server.gate.assembly import EngineLimits, assemble
 from loraloom.server.gate.exchange import ASGIApp
-from loraloom.server.gate.gate import Gate, GateMiddleware
+from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.middleware import GateMiddleware
+from loraloom.server.observe.observer import Observer
 from loraloom.server.settings import Settings
 from tests.bench.asgi import Request, stub
 from tests.bench.edge_store import BASE, TAG, filled, names, used_names
@@ -166,11 +168,12 @@ class Trial:
         return 1e6 * spent / len(self.requests)
 
 
-def gate(store: Store) -> Gate:
+def gate(store: Store, observer: Observer | None = None) -> Gate:
     """A gate with the settings that a user gets, in front of an engine that does nothing."""
     settings = Settings.model_validate({"model": BASE_NAME, "adapters": store.url, "cache": f"{store.url}-cache"})
     engine, base = HoldingEngine(), ServedBase(BASE_NAME, BASE, store)
-    return assemble(settings, store, engine, base, [BASE_NAME], capacity=settings.max_cpu_loras, rank=16)
+    limits = EngineLimits(256, settings.max_loras, settings.max_cpu_loras, rank=16)
+    return assemble(settings, store, engine, base, [BASE_NAME], limits, observer)
 
 
 def trials(kind: Kind, gates: Mapping[int, Gate]) -> list[Trial]:

@@ -4,17 +4,19 @@ One key keeps 64 requests open, for a dozen adapters, where the engine computes 
 them. The other key sends one request at a time: for the base, for an adapter of its own, for one that is not in memory.
 What it gets is measured on the idle server; beside the flood; and beside the flood without fairness, in two ways. In the
 one, it sends the flood's own key, so that both are one to the server. The other is vLLM's own server, with the same
-arguments and LoraLoom's kernels, where everything goes into the engine's queue, as it did in LoraLoom before it had keys.
+arguments and LoraLoom's kernels, where everything goes into the engine's queue, as it did in LoraLoom before it had keys;
+the short form leaves it out.
 
-All of it is measured in turns, which change direction with every round; who is not measured has nothing to do.
+All of it is measured in turns, which change direction with every round; who is not measured has nothing to do. Without
+fairness each request waits for half a minute, so there its three requests of a round are sent at the same time.
 """
 
 import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
@@ -67,31 +69,37 @@ class Size:
 
     Attributes:
         rounds: how often.
-        many, few: requests of each kind in a phase of a round; few where each of them takes long.
+        many: requests of each kind in a phase of a round; without fairness it is one.
+        phases: what goes on meanwhile.
     """
 
     rounds: int
     many: int
-    few: int
+    phases: tuple[Phase, ...]
 
 
-SHORT, FULL = Size(rounds=3, many=8, few=1), Size(rounds=7, many=20, few=1)
+SHORT, FULL = Size(3, 10, (IDLE, FAIR, ONE_KEY)), Size(7, 20, (IDLE, FAIR, ONE_KEY, VLLMS))
 
 
 def run(folder: Path, full: bool) -> Outcome:
-    """Start both servers, and let the phases take turns."""
+    """Start the servers, and let the phases take turns."""
     size, model = FULL if full else SHORT, prepare()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         store = _filled(Path(scratch, "store"), model)
         keys = [KeyRing(store).create(name, Terms(adapters=("*",))).text for name in ("crowd", "single")]
-        print("starting LoraLoom and vLLM's own server: two minutes or so", flush=True)
-        starts = (_ours(model, store, Path(scratch)), _theirs(model, store))
-        ours, theirs = [stack.enter_context(started(start, Path(scratch))) for start in starts]
-        for server in (ours, theirs):
+        starts = [_ours(model, store, Path(scratch)), *([_theirs(model, store)] if VLLMS in size.phases else [])]
+        print(f"starting {' and '.join(start.name for start in starts)}: a minute or two", flush=True)
+        servers = [stack.enter_context(started(start, Path(scratch))) for start in starts]
+        for server in servers:
             server.wait_until_ready()
-        senders = [Sender(ours.url, keys[0]), Sender(ours.url, keys[1]), Sender(theirs.url, "")]
-        taken = asyncio.run(measured(senders, size))
-    return outcome(taken, {"width": WIDTH, "adapters": len(FLOOD), "engine": ENGINE, **SETTINGS})
+        crowd, single, theirs = (
+            Sender(servers[0].url, keys[0]),
+            Sender(servers[0].url, keys[1]),
+            Sender(servers[-1].url),
+        )
+        taken = asyncio.run(measured({FAIR: (crowd, single), ONE_KEY: (crowd, crowd), VLLMS: (theirs, theirs)}, size))
+    tokens = {"prompt": PROMPT, "answer": (SHORTEST, LONGEST)}
+    return outcome(taken, {"width": WIDTH, "adapters": len(FLOOD), "tokens": tokens, "engine": ENGINE, **SETTINGS})
 
 
 def _filled(folder: Path, model: Path) -> Store:
@@ -132,7 +140,7 @@ class Sender:
     """Where requests go, and with which key."""
 
     url: str
-    key: str
+    key: str | None = None
 
     def client(self) -> httpx.AsyncClient:
         """One that sends them."""
@@ -140,44 +148,54 @@ class Sender:
         return httpx.AsyncClient(base_url=self.url, headers=headers, limits=httpx.Limits(max_connections=2 * WIDTH))
 
 
-async def measured(senders: Sequence[Sender], size: Size) -> dict[Phase, list[Taken]]:
-    """The phases in turns, after a first request for each adapter."""
-    taken: dict[Phase, list[Taken]] = {phase: [] for phase in (IDLE, FAIR, ONE_KEY, VLLMS)}
-    async with AsyncExitStack() as stack:
-        crowd, single, theirs = [await stack.enter_async_context(sender.client()) for sender in senders]
-        who = {IDLE: (None, single), FAIR: (crowd, single), ONE_KEY: (crowd, crowd), VLLMS: (theirs, theirs)}
-        for client in (crowd, theirs):
-            for model in (NAME, OWN, *FLOOD):
-                await ask(client, _body(model, PROBE))
-        models = {BASE: cycle([NAME]), OWN: cycle([OWN]), COLD: cycle(COLDS)}
-        for number in range(size.rounds):
-            for phase in list(taken)[:: (1, -1)[number % 2]]:
-                await asyncio.sleep(SETTLE)
-                often = size.many if phase in (IDLE, FAIR) else size.few
-                taken[phase].append(await _taken(*who[phase], models, often))
-                print(".", end="", flush=True)
+async def measured(senders: Mapping[Phase, tuple[Sender, Sender]], size: Size) -> dict[Phase, list[Taken]]:
+    """The phases in turns, after a first request for each adapter.
+
+    Args:
+        senders: who floods the server in a phase, and who asks beside it.
+        size: how much.
+    """
+    taken: dict[Phase, list[Taken]] = {phase: [] for phase in size.phases}
+    models = {BASE: cycle([NAME]), OWN: cycle([OWN]), COLD: cycle(COLDS)}
+    for crowd in {senders[phase][0] for phase in size.phases if phase is not IDLE}:
+        await _warm(crowd)
+    for number in range(size.rounds):
+        for phase in size.phases[:: (1, -1)[number % 2]]:
+            await asyncio.sleep(SETTLE)
+            taken[phase].append(await _taken(phase, senders[FAIR if phase is IDLE else phase], models, size.many))
+            print(".", end="", flush=True)
     return taken
 
 
-async def _taken(
-    crowd: httpx.AsyncClient | None, single: httpx.AsyncClient, models: Mapping[str, Iterator[str]], often: int
-) -> Taken:
-    """One phase: requests one at a time, of each kind in turn, beside the flood if there is one."""
+async def _warm(sender: Sender) -> None:
+    async with sender.client() as client:
+        for model in (NAME, OWN, *FLOOD):
+            await ask(client, _body(model, PROBE))
+
+
+async def _taken(phase: Phase, senders: tuple[Sender, Sender], models: Mapping[str, Iterator[str]], many: int) -> Taken:
+    """One phase of one round."""
+    async with senders[0].client() as crowd, senders[1].client() as single:
+        if phase is IDLE:
+            return Taken(await _in_turn(single, models, many))
+        async with flooding(crowd, flood_bodies(), WIDTH) as streams:
+            await asyncio.sleep(FILLING)
+            begin = time.perf_counter()
+            first = await (_in_turn(single, models, many) if phase is FAIR else _at_once(single, models))
+            return Taken(first, flow(streams, begin, time.perf_counter()))
+
+
+async def _in_turn(client: httpx.AsyncClient, models: Mapping[str, Iterator[str]], many: int) -> dict[str, list[float]]:
     first: dict[str, list[float]] = {kind: [] for kind in models}
+    for _ in range(many):
+        for kind, names in models.items():
+            first[kind].append((await ask(client, _body(next(names), PROBE))).first)
+    return first
 
-    async def probe() -> None:
-        for _ in range(often):
-            for kind, names in models.items():
-                first[kind].append((await ask(single, _body(next(names), PROBE))).first)
 
-    if crowd is None:
-        await probe()
-        return Taken(first)
-    async with flooding(crowd, flood_bodies(), WIDTH) as streams:
-        await asyncio.sleep(FILLING)
-        begin = time.perf_counter()
-        await probe()
-        return Taken(first, flow(streams, begin, time.perf_counter()))
+async def _at_once(client: httpx.AsyncClient, models: Mapping[str, Iterator[str]]) -> dict[str, list[float]]:
+    answers = await asyncio.gather(*(ask(client, _body(next(names), PROBE)) for names in models.values()))
+    return {kind: [answer.first] for kind, answer in zip(models, answers, strict=True)}
 
 
 def flood_bodies() -> Iterator[Body]:

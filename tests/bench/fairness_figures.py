@@ -58,9 +58,9 @@ def p95(taken: Iterable[Taken], kind: str) -> float:
 def outcome(taken: Mapping[Phase, Sequence[Taken]], parameters: Mapping[str, object]) -> Outcome:
     """The figures of all rounds."""
     rounds = len(taken[IDLE])
-    kept = {kind: {beside: ratios(taken, kind, beside) for beside in Phase if beside is not IDLE} for kind in LIMITED}
+    kept = {kind: {beside: ratios(taken, kind, beside) for beside in taken if beside is not IDLE} for kind in LIMITED}
     flows = {phase: _flows(each) for phase, each in taken.items() if phase is not IDLE}
-    costs = {phase: _cost(flows[FAIR], flows[phase]) for phase in (ONE_KEY, VLLMS)}
+    costs = {phase: _cost(flows[FAIR], flows[phase]) for phase in flows if phase is not FAIR}
     return Outcome(
         runs=rounds,
         parameters=parameters,

@@ -8,8 +8,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 
 @dataclass(frozen=True)
 class Span:
@@ -65,6 +63,8 @@ def collecting() -> Iterator[Collector]:
 
 
 def _spans(raw: bytes) -> Iterator[Span]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
     for resource in ExportTraceServiceRequest.FromString(raw).resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:

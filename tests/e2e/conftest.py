@@ -8,7 +8,9 @@ import pytest
 from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import demo_adapters
+from tests.e2e.collector import collecting
 from tests.e2e.serving import BASE, CPU_TIER, MIXTURE_CACHE, ORIGIN, SLOTS, Server, serving
+from tests.e2e.tenants import Tenants, serving_tenants
 
 VLLM = (
     *("--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "16"),
@@ -40,6 +42,17 @@ def server(demo_model: Path, filled_store: Path, tmp_path_factory: pytest.TempPa
         yield running
 
 
+@pytest.fixture(scope="session")
+def tenants(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
+    """A server with keys, for the tests in `LAST`; the last of them ends it."""
+    with collecting() as spans, serving_tenants(demo_model, tmp_path_factory.mktemp("tenants"), spans) as running:
+        yield running
+
+
+LAST = ("test_observing.py", "test_tenants.py", "test_turns.py", "test_restart.py")
+"""These in this order, after all others: they share a server that the third of them ends, and the last kills another."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Kill the engine last: the other tests of the session share it."""
-    items.sort(key=lambda item: item.path.name == "test_restart.py")
+    """End the engines last: the other tests of the session share them."""
+    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)

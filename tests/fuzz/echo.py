@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from loraloom.server.gate.exchange import Message, Receive, Scope, Send
-from loraloom.server.gate.gate import Gate, GateMiddleware
+from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.middleware import GateMiddleware
 from tests.fuzz.bodies import Request
 
 

@@ -386,3 +386,18 @@ async def test_vllm_aborts_what_nobody_reads_any_more() -> None:
         await waiting
     assert computing.aborted == ["r1"]
     assert (account.prompt, account.output, account.calls) == (3, 2, [])
+
+
+async def test_vllm_aborts_what_is_left_when_the_account_is_closed() -> None:
+    """As when a client takes nothing of its answer: nobody reads on, and nobody ends the generator."""
+    computing: Any = Computing([output(5, 6)])
+    meter(computing)
+    account = Account("r1")
+    token = CURRENT.set(account)
+    outputs = computing.generate([1, 2, 3], SamplingParams(output_kind=RequestOutputKind.DELTA), "r1")
+    CURRENT.reset(token)
+    await anext(outputs)
+    account.settle()
+    await asyncio.sleep(0)
+    assert computing.aborted == ["r1"]
+    await outputs.aclose()

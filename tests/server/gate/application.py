@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from loraloom.server.gate.exchange import Message
-from loraloom.server.gate.gate import Gate, GateMiddleware
+from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.middleware import GateMiddleware
 from tests.server.conftest import BASE
 from tests.server.fakes import FakeEngine
 

@@ -5,11 +5,15 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 
+from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.leases import Leases
 from tests.server.conftest import CAPACITY
 from tests.server.fakes import FakeEngine
+from tests.server.gate.application import Model, application, client_of
 from tests.server.gate.leasing import Blobs, InlineExecutor, Request, settled
 
 BuildLeases = Callable[..., Leases]
@@ -62,3 +66,19 @@ async def request_for(leases: Leases, engine: FakeEngine) -> AsyncIterator[Reque
     yield start
     for request in made:
         await request.leave()
+
+
+@pytest.fixture
+def model(engine: FakeEngine) -> Model:
+    return Model(engine)
+
+
+@pytest.fixture
+def app(model: Model, gate: Gate) -> Starlette:
+    return application(model, gate)
+
+
+@pytest.fixture
+async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as made:
+        yield made

@@ -7,6 +7,7 @@ import pytest
 from loraloom.adapters.store import Store
 from loraloom.server.gate.effects import FACT, PROMPT, Effect, Effects
 from loraloom.server.gate.gate import Gate
+from loraloom.server.observe.account import CURRENT, Account
 from tests.server.conftest import MAX_RANK, Publish
 from tests.server.fakes import FakeEngine
 
@@ -87,3 +88,21 @@ async def test_what_cannot_be_served_is_not_loaded(
         effects.measure(record)
     await effects.idle()
     assert engine.loads == []
+
+
+async def test_the_request_that_publishes_does_not_pay_for_it(
+    effects: Effects, publish: Publish, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paying: list[Account | None] = []
+    probe = engine.prompt_logprobs
+
+    async def noted(name: str | None, prompt: str) -> list[float]:
+        paying.append(CURRENT.get())
+        return await probe(name, prompt)
+
+    monkeypatch.setattr(engine, "prompt_logprobs", noted)
+    token = CURRENT.set(Account("r1"))
+    effects.measure(publish("sql"))
+    await effects.idle()
+    CURRENT.reset(token)
+    assert paying == [None, None]

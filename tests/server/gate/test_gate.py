@@ -14,30 +14,14 @@ from loraloom.adapters.errors import AdapterNotFound
 from loraloom.adapters.names import parse
 from loraloom.adapters.store import Store
 from loraloom.server.errors import EngineUnavailable
-from loraloom.server.gate.exchange import Exchange, Message
-from loraloom.server.gate.gate import Gate, GateMiddleware
+from loraloom.server.gate.exchange import Exchange
+from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.privileges import FOREIGN_SELECTORS
 from loraloom.server.observe.account import Account
 from tests.server.conftest import BASE, CAPACITY, BuildGate, Publish
 from tests.server.fakes import FakeEngine
 from tests.server.gate.application import CHAT, Connection, Model, application, client_of, settled, until
 from tests.server.replies import error_of
-
-
-@pytest.fixture
-def model(engine: FakeEngine) -> Model:
-    return Model(engine)
-
-
-@pytest.fixture
-def app(model: Model, gate: Gate) -> Starlette:
-    return application(model, gate)
-
-
-@pytest.fixture
-async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(app) as made:
-        yield made
 
 
 def test_the_stages_are_one_list_in_this_order(gate: Gate) -> None:
@@ -398,41 +382,6 @@ async def test_many_requests_for_more_adapters_than_there_is_room_for(
     assert [reply.json()["model"] for reply in replies] == [BASE if n == BASE else f"{n}@1" for n in asked]
     assert len(engine.held) == CAPACITY
     assert {name for name in names if gate.leases.in_flight(f"{name}@1")} == set()
-
-
-async def test_a_websocket_is_closed(app: Starlette, model: Model) -> None:
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await app({"type": "websocket", "path": CHAT, "headers": []}, receive, send)
-    assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
-    assert model.seen == []
-
-
-async def test_the_start_and_the_end_of_the_application_pass() -> None:
-    passed: list[str] = []
-
-    async def inner(scope: Any, receive: Any, send: Any) -> None:
-        passed.append(scope["type"])
-
-    async def unused(*_: Any) -> Any:
-        raise AssertionError("the gate takes no part in this")
-
-    await GateMiddleware(inner)({"type": "lifespan"}, unused, unused)
-    assert passed == ["lifespan"]
-
-
-async def test_a_gate_that_takes_the_place_of_another_counts(
-    app: Starlette, client: httpx.AsyncClient, build_gate: BuildGate
-) -> None:
-    assert (await client.post(CHAT, json={"prompt": "x" * 2000})).status_code == 200
-    app.state.loraloom = build_gate(max_body_bytes=1024)
-    assert (await client.post(CHAT, json={"prompt": "x" * 2000})).status_code == 413
 
 
 async def test_an_answer_by_a_mixture_tells_how_it_came_out(

@@ -16,7 +16,6 @@ from loraloom.server.admission.admission import Admission
 from loraloom.server.admission.rules import Rules
 from loraloom.server.gate.gate import Gate
 from tests.server.conftest import BASE, BuildGate, Publish
-from tests.server.fakes import FakeEngine
 from tests.server.gate.application import CHAT, Connection, Model, application, client_of, settled, until
 
 ASK = {"model": "team/x", "messages": []}
@@ -36,12 +35,7 @@ def key(store: Store, publish: Publish) -> MakeKey:
     return make
 
 
-@pytest.fixture
-def model(engine: FakeEngine) -> Model:
-    return Model(engine)
-
-
-def client(gate: Gate, model: Model) -> httpx.AsyncClient:
+def clients_of(gate: Gate, model: Model) -> httpx.AsyncClient:
     return client_of(application(model, gate))
 
 
@@ -51,7 +45,7 @@ def code(reply: httpx.Response) -> tuple[int, str]:
 
 async def test_without_a_key_nobody_comes_in_and_is_told_how(key: MakeKey, model: Model, build_gate: BuildGate) -> None:
     key("team")
-    async with client(build_gate(), model) as asking:
+    async with clients_of(build_gate(), model) as asking:
         reply = await asking.post(CHAT, json=ASK)
     assert code(reply) == (401, "invalid_api_key")
     assert reply.headers["www-authenticate"] == "Bearer"
@@ -65,7 +59,7 @@ async def test_a_key_comes_in_by_either_header_and_goes_no_further(
 ) -> None:
     secret = key("team")["authorization"].partition(" ")[2]
     sent = {header: f"Bearer {secret}" if header == "authorization" else secret}
-    async with client(build_gate(), model) as asking:
+    async with clients_of(build_gate(), model) as asking:
         reply = await asking.post(CHAT, json={**ASK, "cache_salt": "mine"}, headers=sent)
         assert code(await asking.post(CHAT, json={**ASK, "model": "other/x"}, headers=sent)) == (404, "model_not_found")
     assert reply.status_code == 200
@@ -78,7 +72,7 @@ async def test_every_answer_has_an_id_of_ours_which_the_engine_gets_too(
     key: MakeKey, model: Model, build_gate: BuildGate
 ) -> None:
     headers = {**key("team"), "x-request-id": "chosen by the client"}
-    async with client(build_gate(), model) as asking:
+    async with clients_of(build_gate(), model) as asking:
         replies = [await asking.post(CHAT, json=ASK, headers=headers) for _ in range(2)]
         replies += [await asking.post(CHAT, json=ASK), await asking.get("/nowhere")]
     ids = [reply.headers["x-request-id"] for reply in replies]
@@ -90,7 +84,7 @@ async def test_a_limit_is_told_before_and_after_it_is_reached(
     key: MakeKey, model: Model, build_gate: BuildGate
 ) -> None:
     headers = key("team", rpm=2)
-    async with client(build_gate(), model) as asking:
+    async with clients_of(build_gate(), model) as asking:
         first, second, third = [await asking.post(CHAT, json=ASK, headers=headers) for _ in range(3)]
     assert [reply.headers["x-ratelimit-remaining-requests"] for reply in (first, second, third)] == ["1", "0", "0"]
     assert code(third) == (429, "rate_limit_exceeded")
@@ -115,7 +109,7 @@ async def test_tokens_are_reserved_by_what_a_request_may_take(
     key: MakeKey, model: Model, build_gate: BuildGate
 ) -> None:
     headers = key("team", tpm=100)
-    async with client(build_gate(), model) as asking:
+    async with clients_of(build_gate(), model) as asking:
         reply = await asking.post(CHAT, json={**ASK, "max_tokens": 101}, headers=headers)
         assert code(reply) == (429, "rate_limit_exceeded")
         assert "retry-after" not in reply.headers
@@ -223,7 +217,7 @@ async def test_the_slow_are_waited_for_as_long_as_something_comes(
 
 async def test_where_there_are_no_keys_everybody_is_one(model: Model, build_gate: BuildGate) -> None:
     gate = build_gate()
-    async with client(gate, model) as asking:
+    async with clients_of(gate, model) as asking:
         assert (await asking.post(CHAT, json={"model": BASE, "messages": []})).status_code == 200
     await settled()
     assert gate.admission.running() == {}
@@ -237,7 +231,7 @@ async def test_what_is_damaged_is_told_with_what_to_ask_for_instead(
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-4] + b"\0\1\2\3")
     gate = build_gate()
-    async with client(gate, model) as asking:
+    async with clients_of(gate, model) as asking:
         for _ in range(2):
             reply = await asking.post(CHAT, json=ASK, headers=headers)
             assert code(reply) == (500, "adapter_damaged")

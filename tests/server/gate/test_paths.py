@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from loraloom.server.errors import MethodNotOpen, PathClosed
-from loraloom.server.gate.gate import GateMiddleware
+from loraloom.server.gate.middleware import GateMiddleware
 from loraloom.server.gate.paths import Kind, OpenPaths
 from loraloom.server.routes import routers
 
@@ -52,7 +52,7 @@ def vllm_app() -> FastAPI:
         warnings.simplefilter("ignore")  # vLLM's own imports warn of deprecations
         patch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1")
         patch.setenv("VLLM_PLUGINS", "")
-        return _vllm_app("--middleware", "loraloom.server.gate.gate.GateMiddleware")
+        return _vllm_app("--middleware", "loraloom.server.gate.middleware.GateMiddleware")
 
 
 def _vllm_app(*arguments: str) -> FastAPI:

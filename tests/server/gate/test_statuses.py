@@ -16,6 +16,7 @@ NEVER_AT_THE_EDGE = {
     server.ServerError,
     server.RequestRefused,
     server.InvalidSettings,  # before the server starts
+    server.Disconnected,  # nobody is there to be told
     server.ProxyMismatch,
     compose.ComposeError,
     compose.Interrupted,  # these end the process of a job, which tells them in its folder

@@ -230,6 +230,27 @@ async def test_an_account_that_is_closed_first_has_the_estimate_and_changes_no_m
     assert len(engine.aborted + silent.aborted) == 2
 
 
+async def test_what_nobody_reads_or_ends_is_aborted_when_the_account_is_closed(clock: Clock, account: Account) -> None:
+    """As when the sending of an answer fails: its generators stay where they are until they are collected."""
+    aborted: list[str] = []
+
+    async def abort(request_id: str) -> None:
+        aborted.append(request_id)
+
+    engine = Engine(clock, [(101, output(1)), (102, output(1))])
+    generate = metered(engine.generate, abort=abort)
+    ended, unread = (generate("text", params(Kind.DELTA), name) for name in ("r1", "r2"))
+    await drain(ended)
+    await anext(unread)
+    account.settle()
+    account.settle()
+    await asyncio.sleep(0)
+    assert (aborted, account.output, account.calls) == (["r2"], 3, [])
+    await unread.aclose()
+    await asyncio.sleep(0)
+    assert aborted == ["r2"]
+
+
 async def test_an_engine_that_fails_is_not_paid_for_what_it_did_not_tell(clock: Clock, account: Account) -> None:
     engine = Engine(clock, [], error=ConnectionError("the engine is dead"))
     with pytest.raises(ConnectionError):

@@ -9,7 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from loraloom.adapters.store import Store
-from loraloom.server.gate.gate import Gate, GateMiddleware
+from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.middleware import GateMiddleware
 from loraloom.server.routes import routers
 from tests.server.conftest import BuildGate
 

@@ -1,0 +1,1 @@
+"""Faults of every kind under load: what clients see, how long it lasts, and whether anything is lost."""

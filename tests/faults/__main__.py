@@ -1,0 +1,65 @@
+"""`python -m tests.faults [--times N] [--only NAME]`: make every fault under load, and write docs/reliability.md.
+
+Exits with 1 when an answer was wrong, a version was lost, a person was needed, or a fault went otherwise than promised.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.report import machine, versions
+from tests.faults.campaign import run
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.report import document, record_of
+
+KILLS, OTHERS = 5, 20
+DOCS = Path(__file__).parents[2] / "docs"
+INSIDE = "--inside"
+"""Says that this process has a mount namespace of its own."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the campaign, in a mount namespace of its own, and return the exit status."""
+    options = _options(arguments)
+    if not options.inside:
+        alone = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.faults", INSIDE]
+        return subprocess.run([*alone, *arguments], check=False).returncode
+    chosen = [fault for fault in FAULTS if fault.name in (options.only or [each.name for each in FAULTS])]
+    where = machine()
+
+    def times(fault: Fault) -> int:
+        return options.times or (KILLS if fault.kills else OTHERS)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        campaign = run(chosen, times, Path(scratch))
+    about = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": where["cores"],
+        "acknowledged": campaign.acknowledged,
+        "machine": where,
+        "versions": versions(),
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "reliability.md").write_text(document(campaign.results, about), encoding="utf-8")
+    (options.output / "reliability.json").write_text(record_of(campaign.results, about), encoding="utf-8")
+    return 0 if all(result.good for result in campaign.results) else 1
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    names = [fault.name for fault in FAULTS]
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Make faults under load.")
+    parser.add_argument(
+        "--times", type=int, help=f"of each fault [{KILLS} for those that kill, {OTHERS} for the others]"
+    )
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
+    parser.add_argument("--output", type=Path, default=DOCS, help="folder of reliability.md and .json [docs]")
+    parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
