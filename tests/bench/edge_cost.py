@@ -9,7 +9,7 @@ difference that a stage makes is what it costs, its part in what is behind it in
 import gc
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -141,9 +141,8 @@ def observed(folder: Path) -> Iterator[Observer]:
 def run(folder: Path, full: bool) -> Outcome:
     """Fill a store, make a key, measure; there is one form."""
     store = filled(folder / "stores" / str(NAMES), NAMES)
-    with tempfile.TemporaryDirectory() as scratch, observed(Path(scratch)) as observer:
-        with key_of(store) as key:
-            samples = uvloop.run(measured(trials(gate(store, observer), key), RUNS))
+    with tempfile.TemporaryDirectory() as scratch, observed(Path(scratch)) as observer, key_of(store) as key:
+        samples = uvloop.run(measured(trials(gate(store, observer), key), RUNS))
     return outcome(samples)
 
 

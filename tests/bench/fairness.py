@@ -1,11 +1,11 @@
 """What a key gets beside another one that floods the server: the time to its first token, with and without fairness.
 
-One key keeps 64 requests open, for a dozen adapters, where the engine computes eight at a time with four adapters among
-them. The other key sends one request at a time: for the base, for an adapter of its own, for one that is not in memory.
-What it gets is measured on the idle server; beside the flood; and beside the flood without fairness, in two ways. In the
-one, it sends the flood's own key, so that both are one to the server. The other is vLLM's own server, with the same
-arguments and LoraLoom's kernels, where everything goes into the engine's queue, as it did in LoraLoom before it had keys;
-the short form leaves it out.
+One key keeps 64 requests open, for a dozen adapters, where the engine computes eight at a time with four adapters
+among them. The other key sends one request at a time: for the base, for an adapter of its own, for one that is not in
+memory. What it gets is measured on the idle server; beside the flood; and beside the flood without fairness, in two
+ways. In the one, it sends the flood's own key, so that both are one to the server. The other is vLLM's own server with
+the same arguments and LoraLoom's kernels, where everything goes into the engine's queue, as it did in LoraLoom before
+it had keys; the short form leaves it out.
 
 All of it is measured in turns, which change direction with every round; who is not measured has nothing to do. Without
 fairness each request waits for half a minute, so there its three requests of a round are sent at the same time.
@@ -43,7 +43,7 @@ WIDTH = 64
 """Requests that the flood keeps open."""
 FLOOD = tuple(f"flood{number}" for number in range(12))
 """The adapters that it asks for."""
-SHORTEST, LONGEST = 32, 64
+SHORTEST, LONGEST = 30, 64
 """Tokens of its answers."""
 PROMPT = 24
 """Tokens of every prompt."""
@@ -201,7 +201,7 @@ async def _at_once(client: httpx.AsyncClient, models: Mapping[str, Iterator[str]
 def flood_bodies() -> Iterator[Body]:
     """The flood's requests, one after the other: each adapter in turn, with answers of all lengths."""
     for number, model in zip(count(), cycle(FLOOD)):
-        yield _body(model, SHORTEST + 7 * number % (LONGEST - SHORTEST + 1))
+        yield _body(model, SHORTEST + 8 * number % (LONGEST - SHORTEST + 1))
 
 
 def _body(model: str, tokens: int) -> Body:

@@ -129,7 +129,8 @@ def _flow_notes(flows: Mapping[Phase, Sequence[Flow]]) -> Iterable[str]:
         tokens = median([flow.tokens_per_second for flow in each])
         step = 1000 * median([flow.step for flow in each]).value
         longest = max(flow.longest for flow in each)
-        yield f"the flood, {phase.value}: {tokens.value:.1f} tokens/s, a step {step:.0f} ms, longest wait {longest:.1f} s"
+        told = f"{tokens.value:.1f} tokens/s, a step {step:.0f} ms, longest wait {longest:.1f} s"
+        yield f"the flood, {phase.value}: {told}"
 
 
 def _cost_notes(costs: Mapping[Phase, Estimate]) -> Iterable[str]:

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import httpx
-
 from tests.faults.answers import CHAT
 from tests.faults.errors import CampaignError, CannotInject
 from tests.faults.load import ASKERS

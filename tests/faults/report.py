@@ -112,14 +112,15 @@ tag and mixtures, and each answer was compared with what exactly that version an
 and one asked `/ready`. Of {asked:,} requests during the faults, {wrong} had a wrong answer. Of {acknowledged:,}
 versions whose publication was acknowledged, {lost} version was lost. A person had to help: {helped}.
 
-What to do as a client: send a request again that was answered with 503, after `Retry-After` seconds, or whose connection
-broke off. OpenAI's clients do that by themselves. A stream that breaks off has no `[DONE]`. Publishing can be repeated,
-too: the same adapter again is the version that there is.
+What to do as a client: send a request again that was answered with 503, after `Retry-After` seconds, or whose
+connection broke off. OpenAI's clients do that by themselves. A stream that breaks off has no `[DONE]`. Publishing can be
+repeated, too: the same adapter again is the version that there is.
 
 Run on {date}, on {cores} cores without a GPU. Most of the time after a kill is what vLLM takes to start."""
 
-COLUMNS = """- *requests during it*: how requests for adapters ended, from the beginning of the fault until all was well, all
-  times together. *Broken off* is a connection that ended before its answer did.
+COLUMNS = """\
+- *requests during it*: how requests for adapters ended, from the beginning of the fault until all was well, all times
+  together. *Broken off* is a connection that ended before its answer did.
 - *good again*: seconds until the first good answer (where the store could not be written: until the first version that
   was published), median and worst. They count from when a process died, or from when the disk, the clock or the engine
   was as before. For clients that leave, do not read or do not finish, it is until the server had rid itself of them.
@@ -128,6 +129,7 @@ COLUMNS = """- *requests during it*: how requests for adapters ended, from the b
 - *wrong*: answers with 200 that were not what that version answers. *lost*: acknowledged versions that were missing or
   changed. *helped*: times that a person would have been needed."""
 
-CLOSING = """`docs/reliability.json` has every single time. `make faults` runs it all again; it takes about an hour on two
-cores, and needs root on Linux for its disk: it has a mount namespace of its own, and leaves the machine's clock and
-filesystems alone."""
+CLOSING = """\
+`docs/reliability.json` has every single time. `make faults` runs it all again; it takes about an hour on two cores, and
+needs root on Linux for its disk: it has a mount namespace of its own, and leaves the machine's clock and filesystems
+alone."""
