@@ -18,7 +18,7 @@ CONSTRAINTS := deploy/requirements/constraints.txt
 GPU     := $(shell test -e /dev/nvidia0 && echo yes)
 INSTALL := $(VENV)/.installed
 
-.PHONY: install lint types test bench bench-full bench-gpu fuzz demo demo-compose lock clean help
+.PHONY: install lint types test bench bench-full bench-gpu fuzz faults demo demo-compose lock clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,9 @@ bench-gpu: install ## test and measure on an NVIDIA GPU, in sixteen minutes; JSO
 
 fuzz: install ## random input for everything that reads what strangers write, in three quarters of an hour
 	$(PY) -m tests.fuzz
+
+faults: install ## break a server under load in every way, in an hour and a half; writes docs/reliability.md; needs root
+	$(PY) -m tests.faults
 
 # Type checkers and import-linter do not follow the editable import hook: give them the tree under its import names.
 $(TYPES): Makefile

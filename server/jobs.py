@@ -20,7 +20,7 @@ from loraloom.compose import jobs
 from loraloom.compose.errors import DamagedJob, JobBusy
 from loraloom.compose.jobs import CANCEL, Job, Jobs
 from loraloom.compose.spec import KEY
-from loraloom.server.access.access import Access
+from loraloom.server.access.access import ANONYMOUS, Access
 from loraloom.server.aside import stand_aside
 from loraloom.server.errors import TooManyJobs
 from loraloom.server.footprint import read_footprint
@@ -93,6 +93,7 @@ class JobQueue:
         resolve: Callable[[Adapter], VersionRecord],
         announce: Callable[[VersionRecord], object],
         most: int = MOST,
+        most_of_a_key: int = MOST // 4,
     ) -> None:
         """
         Args:
@@ -102,6 +103,7 @@ class JobQueue:
             resolve: the version of a name; may block.
             announce: told of every version that a job has published.
             most: that may wait.
+            most_of_a_key: of one key's, where there are keys.
         """
         self.jobs = jobs
         self._child = child
@@ -109,6 +111,7 @@ class JobQueue:
         self._resolve = resolve
         self._announce = announce
         self._most = most
+        self._most_of_a_key = most_of_a_key
         self._waiting: list[Job] = []
         self._access: dict[str, Access] = {}
         self._coming = 0
@@ -140,7 +143,7 @@ class JobQueue:
         Raises:
             TooManyJobs: as many wait as may.
         """
-        self._check_room()
+        self._check_room(access)
         self._coming += 1
         try:
             job = await asyncio.to_thread(make)
@@ -166,7 +169,7 @@ class JobQueue:
         if not standing.ended:
             raise JobBusy(f"the job {job.id} is {standing.status}: wait for it, or cancel it")
         if standing.status != "done":
-            self._check_room()
+            self._check_room(access)
             (job.folder / CANCEL).unlink(missing_ok=True)
             self._add(job, access)
         return job
@@ -210,7 +213,12 @@ class JobQueue:
     def _is_current(self, job: Job) -> bool:
         return self._current is not None and self._current.id == job.id
 
-    def _check_room(self) -> None:
+    def _check_room(self, access: Access) -> None:
+        of_the_key = sum(each.key == access.key for each in self._access.values())
+        if access.key != ANONYMOUS and of_the_key >= self._most_of_a_key:
+            raise TooManyJobs(
+                f"{of_the_key} jobs of the key {access.key!r} wait for their turn already: try again later"
+            )
         if len(self._waiting) + self._coming >= self._most:
             raise TooManyJobs(f"{self._most} jobs wait for their turn already: try again later, or cancel one")
 

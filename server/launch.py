@@ -90,6 +90,11 @@ def plan(settings: Settings, extra: Sequence[str], machine: Machine, environment
     if settings.model is None:
         raise InvalidSettings("no model: name one, as in `loraloom serve MODEL`, or set `model` in loraloom.yaml")
     _refuse_owned(extra)
+    if environment.get("VLLM_API_KEY"):
+        raise InvalidSettings(
+            "VLLM_API_KEY is set, and would turn away everybody: unset it. LoraLoom has keys of its own, each with a "
+            "role, adapters and limits: `loraloom keys create`"
+        )
     if not machine.on_cpu and given(extra, "--dtype") in ("float32", "float"):
         raise InvalidSettings(
             "--dtype float32: vLLM's LoRA kernels for a GPU take float16 and bfloat16 only; give --dtype bfloat16"

@@ -68,6 +68,9 @@ class Settings(BaseModel):
     )
     mixture_cache_bytes: int = Field(4 * 2**30, ge=2**20, description="bound of the folder of built mixtures, in bytes")
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="largest request body, in bytes")
+    max_bodies_bytes: int = Field(
+        512 * 2**20, ge=1024, description="bodies of the requests that run or wait, all together, in bytes"
+    )
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="largest adapter upload, in bytes")
     proxy_small: str | None = Field(
         None, description="directory or Hugging Face id of a small model whose adapters steer the base by proxy-tuning"

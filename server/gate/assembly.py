@@ -18,6 +18,7 @@ from loraloom.server.admission.limits import Limits
 from loraloom.server.admission.rules import Rules, usual_reserve
 from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.blobs import VerifiedBlobs
+from loraloom.server.gate.bodies import Bodies
 from loraloom.server.gate.building import Builder, Write, write_mixture
 from loraloom.server.gate.contents import Contents
 from loraloom.server.gate.damage import Damage
@@ -135,6 +136,9 @@ def assemble(
         limits=Limits(),
         admission=Admission(_rules(settings, limits, shared=keys.in_force)),
         observer=observer,
+        bodies=Bodies(
+            settings.max_bodies_bytes, settings.max_bodies_bytes // 4 if keys.in_force else settings.max_bodies_bytes
+        ),
         looks=looks,
         damage=Damage(stored, selector),
     )

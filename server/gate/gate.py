@@ -19,7 +19,8 @@ from loraloom.adapters.errors import DamagedBlob
 from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
-from loraloom.server.access.access import Access
+from loraloom.server.access.access import ANYONE, Access
+from loraloom.server.access.origin import check_origin
 from loraloom.server.access.table import KeyTable
 from loraloom.server.access.view import View
 from loraloom.server.admission.admission import Admission
@@ -29,6 +30,7 @@ from loraloom.server.admission.limits import Limits
 from loraloom.server.base import ServedBase
 from loraloom.server.errors import Disconnected, EngineUnavailable, Forbidden
 from loraloom.server.gate import body
+from loraloom.server.gate.bodies import Bodies
 from loraloom.server.gate.contents import Content
 from loraloom.server.gate.damage import Damage
 from loraloom.server.gate.demands import check_demands
@@ -100,6 +102,7 @@ class Gate:
     keys: KeyTable
     limits: Limits
     admission: Admission
+    bodies: Bodies
     looks: Looks
     damage: Damage
     observer: Observer = field(default_factory=Observer)
@@ -199,6 +202,8 @@ class Gate:
         account, role = exchange.account, exchange.route.role(exchange.account.method)
         if role is not None:
             account.access = self.keys.authenticate(exchange.scope["headers"])
+            if account.access is ANYONE and not self.settings.insecure:
+                check_origin(exchange.scope["headers"])
             if not account.access.has(role):
                 raise Forbidden(
                     f"{account.method} {exchange.route.pattern} takes a key of the role {role.word}, and "
@@ -221,11 +226,15 @@ class Gate:
             await onward(replace(exchange, allowance=allowance))
 
     async def bound_the_body(self, exchange: Exchange, onward: Handler) -> None:
-        """Refuse bodies over the limit, before reading them where their length is declared."""
+        """Refuse bodies over the limit, before reading them where their length is declared, and too many at a time."""
         uploads = exchange.route is not None and exchange.route.kind is Kind.UPLOAD
         limit = self.settings.max_upload_bytes if uploads else self.settings.max_body_bytes
         body.check_declared_length(exchange, limit)
-        await onward(replace(exchange, receive=body.counted(exchange.receive, limit, self.settings.client_timeout)))
+        receive = body.counted(exchange.receive, limit, self.settings.client_timeout)
+        if uploads:  # these go to the disk
+            return await onward(replace(exchange, receive=receive))
+        with self.bodies.counted(exchange.access.key, receive) as counting:
+            await onward(replace(exchange, receive=counting))
 
     async def select(self, exchange: Exchange, onward: Handler) -> None:
         """Resolve what the body selects to one version, and write its canonical name into the body."""

@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 
 from loraloom.adapters.errors import StoreError
 from loraloom.adapters.mixtures.recipe import Recipe
-from loraloom.server.errors import TooManyAdapters
+from loraloom.server.errors import AdapterNotLoaded, TooManyAdapters
 from loraloom.server.gate.contents import Content
 from loraloom.server.observe.events import UNHEARD, Events, loading
 
@@ -261,8 +261,17 @@ class Leases:
         with loading(self._events, "verify"):
             folder = place.folder = await self._blocking(self._blobs.acquire, place.content)
         with loading(self._events, "engine"):
-            await self._residents.load(name, folder)
+            try:
+                await self._residents.load(name, folder)
+            except AdapterNotLoaded:
+                await self._blocking(self._look_again, place.content)
+                raise
         return folder
+
+    def _look_again(self, content: Content) -> None:
+        """Raise if files that were whole are not now: then it is no fault of the adapter that it cannot be loaded."""
+        self._blobs.acquire(content)
+        self._blobs.release(content)
 
     async def _blocking(self, call: Callable[[Content], T], content: Content) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, content)

@@ -1,40 +1,46 @@
-"""What the gate costs where all of it is in use, and which of its stages does.
+"""What the gate costs where all of it is in use, and which of its parts does.
 
 Keys are in force, every limit is set, and requests are counted, written to the ledger, and told in the log. A request
 asks for an adapter by a tag. As in `edge_cpu` there are no sockets, and what is measured is the processor time of the
-whole process, threads included; the bare application and the gate with more and more of its stages take turns, and the
-difference that a stage makes is what it costs, its part in what is behind it included.
+whole process, threads included, in turns. What a stage costs is the difference that it makes to those before it, in
+what is behind it too: what is known of a request after `select`, for one, is more to write down. What a part costs that
+is no stage is the difference that it makes to leave it out.
 """
 
 import gc
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
+from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.store import Store
 from loraloom.server.access.keyring import KeyRing
 from loraloom.server.access.records import Terms
 from loraloom.server.gate.exchange import ACCOUNT, ASGIApp, Receive, Scope, Send, Stage
-from loraloom.server.gate.gate import Gate
+from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.middleware import GateMiddleware
+from loraloom.server.gate.selection import Selector
 from loraloom.server.observe import logs
+from loraloom.server.observe.account import Account
 from loraloom.server.observe.observer import Observer
 from loraloom.server.settings import Settings
 from tests.bench.asgi import Request, stub
-from tests.bench.edge_cpu import BARE, Trial, gate
+from tests.bench.edge_cpu import BARE, BASE_NAME, Trial, gate
 from tests.bench.edge_store import TAG, filled, used_names
 from tests.bench.estimate import Estimate, median, paired_difference
 from tests.bench.outcome import Goal, Outcome, Table
 from tests.bench.registry import Benchmark
+
+T = TypeVar("T")
 
 NAMES = 1_000
 """In the store."""
@@ -46,11 +52,18 @@ PROMPT, TOKENS, LONG = 31, 3, 100
 """Tokens of a prompt, of an answer, and of an answer that is streamed, each token for itself."""
 LIMIT = 300.0
 """Microseconds of processor time that the whole gate may add to a request."""
-LEDGER, LOG = "its line in the ledger", "its line in the log"
+WHOLE = "all of it"
+LEDGER, LOG, LIMITS = "its line in the ledger", "its line in the log", "its key's limits"
+HOP = "the way to a thread, in which the store is looked at"
+PARTS = (LEDGER, LOG, LIMITS, HOP)
+"""What is left out, each for itself."""
 STREAMED = f"all of it, {LONG} tokens streamed"
-KEY = "team-00"
+BARE_STREAMED = f"{BARE}, streamed"
 PLENTY = 10**9
-TERMS = Terms(adapters=("*",), rpm=PLENTY, tpm=PLENTY, concurrency=1000)
+KEYS = {
+    "limited": Terms(adapters=("*",), rpm=PLENTY, tpm=PLENTY, concurrency=1000),
+    "unlimited": Terms(adapters=("*",)),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,24 @@ class Some:
     """The first stages of a gate, in place of all."""
 
     stages: Sequence[Stage]
+
+
+class Untold(Observer):
+    """An observer that does without the log."""
+
+    def ended(self, account: Account) -> None:
+        """See `Observer`."""
+        self.traffic.ended(account)
+        assert self.ledger is not None, "it is as the other one but for the log"
+        self.ledger.add(account)
+
+
+class Here(Looks):
+    """Takes looks where it is asked for them; a filesystem that hangs would stop everything."""
+
+    async def take(self, look: Callable[..., T], *arguments: object) -> T:
+        """See `Looks`."""
+        return look(*arguments)
 
 
 def counting(app: ASGIApp, pieces: int) -> ASGIApp:
@@ -74,15 +105,23 @@ def counting(app: ASGIApp, pieces: int) -> ASGIApp:
     return counted
 
 
-def trials(whole: Gate, key: str) -> list[Trial]:
-    """The bare application, then the gate with one stage more each time, and the whole gate with a longer answer."""
+def trials(store: Store, observer: Observer, keys: Mapping[str, str]) -> list[Trial]:
+    """Every application: bare, behind ever more stages, behind all of them, and behind all but one part."""
+    whole = gate(store, observer)
+    here = Selector(store, [BASE_NAME], whole.base, Limit(whole.selector.max_rank, False), looks=Here("the store"))
     stages = list(whole.stages)
-    parts = [_trial(_name(stages[:count]), Some(stages[:count]), whole.store, key) for count in range(len(stages) + 1)]
+    limited, unlimited = (_requests(store, keys[name]) for name in ("limited", "unlimited"))
+    unwritten, untold = replace(observer, ledger=None), Untold(**vars(observer))
     return [
-        Trial(BARE, stub(1), parts[0].requests, 200),
-        *parts,
-        Trial(f"{BARE}, streamed", stub(LONG), parts[0].requests, 200),
-        _trial(STREAMED, whole, whole.store, key, pieces=LONG),
+        Trial(BARE, stub(1), limited(None), 200),
+        *(_trial(_name(stages[:count]), Some(stages[:count]), limited) for count in range(len(stages) + 1)),
+        _trial(WHOLE, whole, limited),
+        _trial(LEDGER, replace(whole, observer=unwritten), limited),
+        _trial(LOG, replace(whole, observer=untold), limited),
+        _trial(LIMITS, whole, unlimited),
+        _trial(HOP, replace(whole, selector=here), limited),
+        Trial(BARE_STREAMED, stub(LONG), limited(None), 200),
+        _trial(STREAMED, whole, limited, pieces=LONG),
     ]
 
 
@@ -90,13 +129,24 @@ def _name(stages: Sequence[Stage]) -> str:
     return stages[-1].__name__.replace("_", " ") if stages else "the account"  # type: ignore[attr-defined]
 
 
-def _trial(about: str, shared: object, store: Store, key: str, pieces: int = 1) -> Trial:
-    app = Starlette()
-    app.state.loraloom = shared
+Asking: TypeAlias = Callable[[object], list[Request]]
+"""Requests for the gate, or what stands in for one, that is given."""
+
+
+def _requests(store: Store, key: str) -> Asking:
     names = used_names(len(store.names()))
-    requests = [Request.chat(app, f"{name}@{TAG}", TURNS, key) for name in names]
-    asked = [requests[number % len(requests)] for number in range(COUNT)]
-    return Trial(about, GateMiddleware(counting(stub(pieces), pieces)), asked, 200)
+
+    def asking(shared: object) -> list[Request]:
+        app = Starlette()
+        app.state.loraloom = shared
+        each = [Request.chat(app, f"{name}@{TAG}", TURNS, key) for name in names]
+        return list(islice(cycle(each), COUNT))
+
+    return asking
+
+
+def _trial(about: str, shared: object, asking: Asking, pieces: int = 1) -> Trial:
+    return Trial(about, GateMiddleware(counting(stub(pieces), pieces)), asking(shared), 200)
 
 
 Samples: TypeAlias = dict[str, list[float]]
@@ -139,42 +189,44 @@ def observed(folder: Path) -> Iterator[Observer]:
 
 
 def run(folder: Path, full: bool) -> Outcome:
-    """Fill a store, make a key, measure; there is one form."""
+    """Fill a store, make keys, measure; there is one form."""
     store = filled(folder / "stores" / str(NAMES), NAMES)
-    with tempfile.TemporaryDirectory() as scratch, observed(Path(scratch)) as observer, key_of(store) as key:
-        samples = uvloop.run(measured(trials(gate(store, observer), key), RUNS))
-    return outcome(samples)
+    with tempfile.TemporaryDirectory() as scratch, observed(Path(scratch)) as observer, keys_of(store) as keys:
+        return outcome(uvloop.run(measured(trials(store, observer, keys), RUNS)))
 
 
 @contextmanager
-def key_of(store: Store) -> Iterator[str]:
-    """A key with every limit, which is revoked at the end."""
+def keys_of(store: Store) -> Iterator[dict[str, str]]:
+    """The secrets of `KEYS`, by their names; they are revoked at the end."""
     ring = KeyRing(store)
-    issued = ring.create(KEY, TERMS)
+    secrets = {name: ring.create(name, terms).text for name, terms in KEYS.items()}
     try:
-        yield issued.text
+        yield secrets
     finally:
-        ring.revoke(KEY)
+        for name in secrets:
+            ring.revoke(name)
 
 
 def outcome(samples: Samples) -> Outcome:
-    """What each stage adds to those before it, and all of them to the bare application."""
-    steps = list(samples)[:-2]
-    added = {after: paired_difference(samples[after], samples[before]) for before, after in pairwise(steps)}
-    whole = paired_difference(samples[steps[-1]], samples[BARE])
-    streamed = paired_difference(samples[STREAMED], samples[f"{BARE}, streamed"])
-    rows = [*added.items(), ("all of it", whole), (STREAMED, streamed)]
+    """What each stage adds to those before it, what parts add to all others, and all to the bare application."""
+    stages = list(samples)[: list(samples).index(WHOLE)]
+    added = {
+        **{after: paired_difference(samples[after], samples[before]) for before, after in pairwise(stages)},
+        WHOLE: paired_difference(samples[WHOLE], samples[BARE]),
+        **{f"of which {part}": paired_difference(samples[WHOLE], samples[part]) for part in PARTS},
+        STREAMED: paired_difference(samples[STREAMED], samples[BARE_STREAMED]),
+    }
     return Outcome(
         runs=len(samples[BARE]),
         parameters={"names": NAMES, "requests_per_run": COUNT, "unit": "us", "tokens": TOKENS},
-        results={about: asdict(estimate) for about, estimate in rows},
+        results={about: asdict(estimate) for about, estimate in added.items()},
         samples=samples,
-        table=Table(("µs a request", "added"), tuple((about, _written(estimate)) for about, estimate in rows)),
+        table=Table(("µs a request", "added"), tuple((about, _written(each)) for about, each in added.items())),
         notes=(
             f"medians of {len(samples[BARE])} runs [95% interval]; an adapter by its tag, {NAMES:,} names in the store",
             f"the bare application takes {median(samples[BARE]).value:.0f} µs",
         ),
-        goals=(Goal("µs that the whole gate adds", LIMIT, whole.value),),
+        goals=(Goal("µs that the whole gate adds", LIMIT, added[WHOLE].value),),
     )
 
 

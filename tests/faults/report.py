@@ -113,8 +113,8 @@ and one asked `/ready`. Of {asked:,} requests during the faults, {wrong} had a w
 versions whose publication was acknowledged, {lost} version was lost. A person had to help: {helped}.
 
 What to do as a client: send a request again that was answered with 503, after `Retry-After` seconds, or whose
-connection broke off. OpenAI's clients do that by themselves. A stream that breaks off has no `[DONE]`. Publishing can be
-repeated, too: the same adapter again is the version that there is.
+connection broke off. OpenAI's clients do that by themselves. A stream that breaks off has no `[DONE]`. Publishing can
+be repeated, too: the same adapter again is the version that there is.
 
 Run on {date}, on {cores} cores without a GPU. Most of the time after a kill is what vLLM takes to start."""
 

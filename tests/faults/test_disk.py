@@ -11,9 +11,11 @@ from tests.faults.disk import Disk
 
 ALONE = ["unshare", "--mount", "--propagation", "private"]
 REPOSITORY = Path(__file__).parents[2]
-permitted = (
-    shutil.which("unshare") is not None and subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0
-)
+
+
+def may_mount() -> bool:
+    return shutil.which("unshare") is not None and subprocess.run([*ALONE, "true"], check=False).returncode == 0
+
 
 SCRIPT = """
 import sys, time
@@ -51,7 +53,7 @@ with mounted(Path(sys.argv[1]), "1m") as disk:
 """
 
 
-@pytest.mark.skipif(not permitted, reason="takes the right to mount")
+@pytest.mark.skipif(not may_mount(), reason="takes the right to mount")
 def test_a_disk_fails_for_a_while_and_is_whole_afterwards(tmp_path: Path) -> None:
     command = [*ALONE, sys.executable, "-c", SCRIPT, str(tmp_path / "disk")]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)

@@ -120,7 +120,9 @@ def build_gate(store: Store, served_base: ServedBase, engine: FakeEngine, tmp_pa
     """A callable `build_gate(base=served_base, **settings) -> Gate` over the store and the engine."""
 
     def build(base: ServedBase = served_base, **settings: Any) -> Gate:
-        values = Settings(**{"model": BASE, "adapters": store.url, "cache": tmp_path / "cache", **settings})
+        values = Settings(
+            **{"model": BASE, "adapters": store.url, "cache": tmp_path / "cache", "insecure": True, **settings}
+        )
         names = [BASE, "tiny-alias"]
         return assemble(values, store, engine, base, names, limits_of(engine))
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from loraloom.adapters.store.records import VersionRecord
 from loraloom.compose.errors import InvalidExamples, JobBusy, JobNotFound
 from loraloom.compose.jobs import Job, Jobs
 from loraloom.server import jobs as module
-from loraloom.server.access.access import Access, Role
+from loraloom.server.access.access import ANYONE, Access, Role
 from loraloom.server.access.patterns import Patterns
 from loraloom.server.errors import TooManyJobs
 from loraloom.server.jobs import LOG, Child, JobQueue
@@ -355,3 +356,14 @@ async def test_a_jobs_process_gets_a_key_for_its_own_adapters_as_long_as_it_runs
     assert [name for name in ("a", "b", "c") if access.sees(name)] == ["a", "b"]
     let_go(job)
     await until(lambda: not lender.lent)
+
+
+async def test_one_key_leaves_places_in_the_queue_for_others(folder: Jobs, runs: FakeRuns, lender: Lender) -> None:
+    queue = JobQueue(folder, runs, lender, lambda _: pytest.fail("nothing is published"), print, most_of_a_key=2)
+    for name in ("a", "b"):
+        await submitted(queue, name)
+    with pytest.raises(TooManyJobs, match="'team-a'"):
+        await submitted(queue, "c")
+    await queue.submit(partial(made, folder, "d"), replace(WHO, key="team-b"))
+    for name in ("e", "f", "g"):
+        await queue.submit(partial(made, folder, name), ANYONE)

@@ -59,6 +59,11 @@ def test_settings_become_arguments(settings: Settings) -> None:
     assert launch.arguments[-2:] == ("--max-model-len", "64")
 
 
+def test_a_key_of_vllms_own_is_refused_with_what_to_use(settings: Settings) -> None:
+    with pytest.raises(InvalidSettings, match="loraloom keys create"):
+        planned(settings, environment={"VLLM_API_KEY": "secret"})
+
+
 def test_the_users_own_scheduling_wins(settings: Settings) -> None:
     """vLLM's parser takes the last."""
     with warnings.catch_warnings():

@@ -240,3 +240,38 @@ async def test_what_is_damaged_is_told_with_what_to_ask_for_instead(
             assert store.url not in reply.text
         assert (await asking.post(CHAT, json={**ASK, "model": "team/x@1"}, headers=headers)).status_code == 200
     assert list(gate.damage.blobs.quarantined) == [second.digest]
+
+
+PAGE = {"origin": "https://evil.example", "host": "localhost"}
+REBOUND = {"host": "evil.example"}
+
+
+@pytest.mark.parametrize("headers", [PAGE, REBOUND])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_web_page_reaches_nothing_of_a_server_without_keys(
+    model: Model, build_gate: BuildGate, headers: dict[str, str], method: str
+) -> None:
+    url = {"GET": "/v1/models", "POST": CHAT, "DELETE": "/v1/adapters/team/x"}[method]
+    async with clients_of(build_gate(insecure=False), model) as asking:
+        reply = await asking.request(method, url, headers=headers, json={"model": BASE})
+        assert code(reply) == (403, "insufficient_permissions")
+        own = {"host": "localhost:8000", "origin": "http://localhost:3000"}
+        assert (await asking.post(CHAT, json={"model": BASE, "messages": []}, headers=own)).status_code == 200
+    async with clients_of(build_gate(insecure=True), model) as asking:
+        assert (await asking.post(CHAT, json={"model": BASE, "messages": []}, headers=headers)).status_code == 200
+
+
+async def test_who_has_a_key_may_come_from_anywhere(key: MakeKey, model: Model, build_gate: BuildGate) -> None:
+    sent = {**key("team"), "origin": "https://app.example", "host": "llm.example"}
+    async with clients_of(build_gate(insecure=False), model) as asking:
+        assert (await asking.post(CHAT, json=ASK, headers=sent)).status_code == 200
+
+
+async def test_the_bodies_of_one_key_leave_memory_for_others(key: MakeKey, model: Model, build_gate: BuildGate) -> None:
+    headers, others = key("team"), key("others")
+    gate = build_gate(max_bodies_bytes=4096)
+    async with clients_of(gate, model) as asking:
+        reply = await asking.post(CHAT, json={**ASK, "user": "x" * 1024}, headers=headers)
+        assert code(reply) == (503, "overloaded")
+        assert (await asking.post(CHAT, json=ASK, headers=others)).status_code == 200
+    assert gate.bodies.held == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import DamagedBlob
-from loraloom.server.errors import TooManyAdapters
+from loraloom.server.errors import AdapterNotLoaded, TooManyAdapters
 from loraloom.server.gate.leases import Leases
 from tests.server.conftest import CAPACITY
 from tests.server.fakes import FakeEngine
@@ -160,6 +160,26 @@ async def test_what_the_engine_refuses_gives_its_place_back(
     assert not leases.resident("x@1")
     assert blobs.in_use() == set()
     assert all([(await request_for(f"{letter}@1")).entered for letter in "abc"])
+
+
+async def test_files_that_vanish_before_the_engine_reads_them_are_no_fault_of_the_adapter(blobs: Blobs) -> None:
+    class Late(FakeEngine):
+        gone = True
+
+        async def load(self, name: str, folder: Path) -> None:
+            if self.gone:
+                blobs.damaged.add(digest_of(name))
+            raise AdapterNotLoaded("the engine cannot load it", param="model")
+
+    engine = Late(CAPACITY)
+    leases = Leases(engine, blobs, CAPACITY, patience=60)
+    with pytest.raises(DamagedBlob):
+        await leases.fill("x@1", digest_of("x"))
+    engine.gone = False
+    blobs.damaged.clear()
+    with pytest.raises(AdapterNotLoaded):
+        await leases.fill("x@1", digest_of("x"))
+    assert not blobs.in_use()
 
 
 async def test_every_waiter_for_a_refused_adapter_is_told(

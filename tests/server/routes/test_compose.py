@@ -47,7 +47,12 @@ def composing(
     for seed, name in enumerate(("a", "b")):
         store.publish(make_adapter(name, seed=seed), name, base=base, base_name=BASE)
     settings = Settings(
-        model=str(tiny_base), adapters=store.url, cache=tmp_path / "cache", jobs=tmp_path / "jobs", port=80
+        model=str(tiny_base),
+        adapters=store.url,
+        cache=tmp_path / "cache",
+        jobs=tmp_path / "jobs",
+        port=80,
+        insecure=True,
     )
     served = ServedBase(BASE, base, store, str(tiny_base))
     gate = assemble(settings, store, engine, served, [BASE], limits_of(engine))
