@@ -94,7 +94,7 @@ class Job:
 
     @property
     def owner(self) -> str | None:
-        """Whose it is, on a server with keys: the key's name."""
+        """Whose it is, on a server with keys: the key's name, and after "@" when that was created."""
         owner = self._given.get("owner")
         return None if owner is None else str(owner)
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class JobQueue:
         self._most_of_a_key = most_of_a_key
         self._waiting: list[Job] = []
         self._access: dict[str, Access] = {}
-        self._coming = 0
+        self._coming: Counter[str] = Counter()
         self._current: Job | None = None
         self._unwanted = False
         self._short: dict[str, str] = {}
@@ -123,7 +124,12 @@ class JobQueue:
     async def run(self) -> None:
         """Run jobs for ever, one after the other; what goes wrong is logged."""
         while True:
-            self._current, self._unwanted = await self._next(), False
+            try:
+                self._current, self._unwanted = await self._next(), False
+            except Exception:  # the folder cannot be read just now
+                log.exception("no job can be begun")
+                await asyncio.sleep(LOOK)
+                continue
             try:
                 await self._run(self._current)
                 await self._tell(self._current)
@@ -144,11 +150,11 @@ class JobQueue:
             TooManyJobs: as many wait as may.
         """
         self._check_room(access)
-        self._coming += 1
+        self._coming[access.key] += 1
         try:
             job = await asyncio.to_thread(make)
         finally:
-            self._coming -= 1
+            self._coming[access.key] -= 1
         self._add(job, access)
         return job
 
@@ -214,12 +220,12 @@ class JobQueue:
         return self._current is not None and self._current.id == job.id
 
     def _check_room(self, access: Access) -> None:
-        of_the_key = sum(each.key == access.key for each in self._access.values())
+        of_the_key = sum(each.key == access.key for each in self._access.values()) + self._coming[access.key]
         if access.key != ANONYMOUS and of_the_key >= self._most_of_a_key:
             raise TooManyJobs(
                 f"{of_the_key} jobs of the key {access.key!r} wait for their turn already: try again later"
             )
-        if len(self._waiting) + self._coming >= self._most:
+        if len(self._waiting) + self._coming.total() >= self._most:
             raise TooManyJobs(f"{self._most} jobs wait for their turn already: try again later, or cancel one")
 
     def _add(self, job: Job, access: Access) -> None:
@@ -310,7 +316,7 @@ class Child:
         with (job.folder / LOG).open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *command,
-                *("--by", job.owner or "server"),
+                *("--by", (job.owner or "server").partition("@")[0]),
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

@@ -114,7 +114,10 @@ async def _end_with_the_engine(gate: Gate) -> None:
     """
     while not gate.engine.dead:
         await asyncio.sleep(WATCH)
-    log.error("the engine has stopped; %d requests are answered with 503", gate.running.interrupt())
+    interrupted = gate.running.interrupt()
+    wanted = draining.BEGUN.is_set() and not interrupted
+    level = logging.DEBUG if wanted else logging.ERROR
+    log.log(level, "the engine has stopped; %d requests are answered with 503", interrupted)
     await asyncio.sleep(LAST_WORDS)
     gate.observer.close()
     os._exit(1)

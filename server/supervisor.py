@@ -42,8 +42,12 @@ class Pace:
     exit_grace: float = 20.0
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, patience: float = 60.0) -> socket.socket:
     """A listening socket that children may inherit.
+
+    Args:
+        patience: seconds that a client may leave what is sent to it in the kernel, where that can be said (Linux). Then
+            its connection ends: a server that has given it up would keep it, with all that is unsent, until it leaves.
 
     Raises:
         InvalidSettings: the address cannot be bound.
@@ -51,6 +55,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # the connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * patience))
     try:
         listening.bind((host, port))
     except OSError as error:

@@ -200,11 +200,19 @@ class Registry:
     def _history(self, folder: str) -> History:
         return History(self._journal, folder)
 
-    def nearest(self, name: str, among: Callable[[str], bool] | None = None) -> list[str]:
+    def nearest(
+        self,
+        name: str,
+        among: Callable[[str], bool] | None = None,
+        folded: Callable[[str], bool] | None = None,
+    ) -> list[str]:
         """The names most similar to one, best first, of those for which `among` says so; few are read."""
         most = 2 * _NEAREST if among is None else _SHORTLIST
         wanted = folder_of(name).removeprefix("names/")
-        similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._objects.list("names")), n=most)
+        known = self._objects.list("names")
+        if folded is not None:
+            known = [each for each in known if folded(each.replace("!", "/"))]
+        similar = difflib.get_close_matches(wanted, _shortlist(wanted, known), n=most)
         spelled = (name for name in map(self._spelling, similar) if name is not None)
         return list(itertools.islice(filter(among or bool, spelled), _NEAREST))
 

@@ -126,9 +126,16 @@ class Store:
         """All names that have a version, in alphabetical order."""
         return self._registry.names()
 
-    def nearest(self, name: str, among: Callable[[str], bool]) -> list[str]:
-        """The names most similar to one that is not there, best first, of those for which `among` says so."""
-        return self._registry.nearest(name, among)
+    def nearest(self, name: str, among: Callable[[str], bool], folded: Callable[[str], bool]) -> list[str]:
+        """The names most similar to one that is not there, best first, of those for which `among` says so.
+
+        Args:
+            name: which is not there.
+            among: asked for names as they are spelled.
+            folded: asked for them in lower case before that: only where it says so they are looked at, so that not even
+                the time that this takes tells of others.
+        """
+        return self._registry.nearest(name, among, folded)
 
     def versions(self, name: str) -> list[VersionRecord]:
         """The versions of an adapter that have not been removed, oldest first; raises `AdapterNotFound`."""

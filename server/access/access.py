@@ -55,6 +55,7 @@ class Access:
         sources: prefixes that it may publish from, among those of the server; None: all of those.
         quota: how much it may ask for.
         background: it asks for a job: everybody else comes first.
+        since: when the key was created: a name that was revoked can be given to another key.
     """
 
     key: str
@@ -64,6 +65,12 @@ class Access:
     sources: tuple[str, ...] | None = None
     quota: Quota = Quota()
     background: bool = False
+    since: str = ""
+
+    @property
+    def owner(self) -> str:
+        """What its jobs and its part of the prefix cache are kept under: not its name alone, which another can get."""
+        return f"{self.key}@{self.since}" if self.since else self.key
 
     @property
     def all(self) -> bool:
@@ -77,6 +84,10 @@ class Access:
     def sees(self, name: str) -> bool:
         """Whether an adapter exists for it."""
         return self.adapters.match(name) or (self.role >= Role.PUBLISH and self.publish.match(name))
+
+    def may_see(self, folded: str) -> bool:
+        """Whether it may see an adapter whose name is this in lower case."""
+        return self.adapters.match_folded(folded) or self.publish.match_folded(folded)
 
     def may_publish(self, name: str) -> bool:
         """Whether it may publish, tag and remove under a name."""

@@ -40,6 +40,14 @@ class Patterns:
         """Whether a name matches one of the patterns; upper and lower case differ, as in names."""
         return self._expression.fullmatch(name) is not None
 
+    def match_folded(self, name: str) -> bool:
+        """The same for a name in lower case, which has lost how it is spelled: more names match than do."""
+        return self._folded.fullmatch(name) is not None
+
+    @cached_property
+    def _folded(self) -> re.Pattern[str]:
+        return re.compile(self._expression.pattern, re.IGNORECASE)
+
     @cached_property
     def _expression(self) -> re.Pattern[str]:
         return re.compile("|".join(map(_as_expression, self.texts)) or r"(?!)")

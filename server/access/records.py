@@ -54,8 +54,8 @@ class Terms:
         """Whether the role lets it publish at all."""
         return Role[self.role.upper()] >= Role.PUBLISH
 
-    def access(self, key: str) -> Access:
-        """What the key of this name may do."""
+    def access(self, key: str, since: str) -> Access:
+        """What the key of this name may do, which was created then."""
         publish = self.adapters if self.publish is None else self.publish
         return Access(
             key=key,
@@ -64,6 +64,7 @@ class Terms:
             publish=Patterns(publish if self.may_publish else ()),
             sources=self.sources,
             quota=Quota(self.rpm, self.tpm, self.concurrency),
+            since=since,
         )
 
 

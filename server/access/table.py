@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -73,6 +74,7 @@ class KeyTable:
         self._held: Mapping[str, _Held] = {}
         self._temporary: dict[str, tuple[Check, Access]] = {}
         self._exists = False
+        self._began = False
         self._in_trouble = False
         self.look()
 
@@ -122,9 +124,11 @@ class KeyTable:
     async def run(self) -> NoReturn:
         """Follow the changes that others make, until it is cancelled."""
         pause = LOCAL_PAUSE_S if self._ring.local else REMOTE_PAUSE_S
+        # A thread of its own: that a key is revoked must not wait for those that others keep busy.
+        loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "loraloom-keys")
         while True:
             await asyncio.sleep(pause)
-            await asyncio.to_thread(self.follow)
+            await loop.run_in_executor(thread, self.follow)
 
     def follow(self) -> None:
         """`look`, but a store that cannot be read is told in the log, once."""
@@ -150,7 +154,9 @@ class KeyTable:
             failures = self._read_changed(newest)
         finally:
             # Only now, so that no key is refused in between because it has not been read yet.
-            self._exists = self._exists or bool(newest)
+            if newest and not self._exists and self._began:
+                log.warning("there are keys now: nobody comes in without one. Shares of keys count from the next start")
+            self._exists, self._began = self._exists or bool(newest), True
         lost = [name for name, number in self._numbers.items() if newest.get(name, 0) < number]
         if failures or lost:
             raise failures[0] if failures else StoreError(f"the records of the key {lost[0]!r} are gone: restore them")
@@ -177,17 +183,19 @@ class KeyTable:
         check, access = self._temporary.get(token.id, (None, None))
         if check is None or access is None or not check.passes(token.secret):
             return None
-        return None if self._is_over(access.key) else access
+        return None if self._is_over(access) else access
 
-    def _is_over(self, name: str) -> bool:
+    def _is_over(self, access: Access) -> bool:
         """Whether a key was in force, and no secret of it is any more: then nothing goes on in its name."""
-        held = self._by_key.get(name)
-        return held is not None and all(self._clock() >= each.until for each in held.values())
+        held = self._by_key.get(access.key.lower())
+        if held is None:
+            return False
+        return all(each.access.owner != access.owner or self._clock() >= each.until for each in held.values())
 
 
 def _held_of(record: KeyRecord) -> dict[str, _Held]:
     """Each secret of a key, by its id."""
-    access = record.terms.access(record.name)
+    access = record.terms.access(record.name, record.since)
     return {stored.id: _Held(stored.check(), access, *_end(record, stored)) for stored in record.secrets}
 
 

@@ -38,8 +38,8 @@ class Shelf(Protocol):
     def tags(self, name: str) -> dict[str, int]:
         """Those of a name; raises `AdapterNotFound`."""
 
-    def nearest(self, name: str, among: Callable[[str], bool]) -> Sequence[str]:
-        """The names most like this one, among those for which the function says so."""
+    def nearest(self, name: str, among: Callable[[str], bool], folded: Callable[[str], bool]) -> Sequence[str]:
+        """The names most like this one, of those for which `among` says so, and `folded` of them in lower case."""
 
 
 class View:
@@ -116,4 +116,4 @@ class View:
         return f"the key {self.access.key!r} publishes {under}, so it may not change {name!r}"
 
     def _missing(self, name: str) -> AdapterNotFound:
-        return AdapterNotFound(name, self._store.nearest(name, self.access.sees))
+        return AdapterNotFound(name, self._store.nearest(name, self.access.sees, self.access.may_see))

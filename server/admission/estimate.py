@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import SchemaValidator, core_schema
+
 CHARACTERS_PER_TOKEN = 4
 """Of English text, roughly; it is a reservation, which what is computed replaces."""
 OUTPUT = 512
@@ -13,7 +15,9 @@ _PROMPTS = ("messages", "input", "instructions", "system", "tools")
 """The fields of chat, responses and messages that become one prompt; `prompt` of completions may be several."""
 _BOUNDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _NOT_TEXT = frozenset(("type", "role", "id", "source", "data", "image_url", "input_audio", "video_url", "audio_url"))
-_DIGITS = 9
+_LONGEST = 100
+_COUNT = SchemaValidator(core_schema.int_schema())
+"""As the models by which the engine's server reads a body."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,13 @@ def _tokens(value: object) -> int:
 
 
 def _number(value: object) -> int | None:
-    """A count, also in the ways in which the engine's server takes one: `8`, `8.0`, `"8"`; None if it is none."""
-    if isinstance(value, str):
-        value = value.strip()
-        return int(value) if value.isascii() and value.isdecimal() and len(value) <= _DIGITS else None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and 0 <= value < 10**_DIGITS else None
-    return value if isinstance(value, int) and value >= 0 else None
+    """A count, in every way in which the engine's server takes one: `8`, `8.0`, `"+8"`, `"8_0"`; None if it is none."""
+    if isinstance(value, int):
+        return value if value >= 0 else None
+    if not isinstance(value, str | float) or len(str(value)) > _LONGEST:
+        return None
+    try:
+        number = _COUNT.validate_python(value)
+    except ValueError:
+        return None
+    return number if number >= 0 else None

@@ -82,7 +82,7 @@ def fill(store: Store, model: Path) -> None:
 async def _serve_and_ask(settings: Settings, *, stay: bool) -> int:
     log_path = cache_home() / "demo/server.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with log_path.open("wb") as log, listen(settings.host, settings.port) as listening:
+    with log_path.open("wb") as log, listen(settings.host, settings.port, settings.client_timeout) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         url = address(listening)
         _reach_directly(settings.host)

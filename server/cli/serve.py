@@ -34,7 +34,7 @@ def run(settings: Settings, extra: Sequence[str]) -> int:
     Path(settings.cache).mkdir(parents=True, exist_ok=True)
     keys = KeyRing(open_store(settings)).newest()
     check_exposure(settings.host, keys=bool(keys), insecure=settings.insecure)
-    with listen(settings.host, settings.port) as listening:
+    with listen(settings.host, settings.port, settings.client_timeout) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         launch = plan(settings, extra, machine, os.environ)
         say(f"serving {settings.base_name} with the adapters in {settings.adapters}, vLLM {machine.vllm}")

@@ -30,6 +30,7 @@ from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import OpenPaths
 from loraloom.server.gate.placement import OnTheBase, Placement
 from loraloom.server.gate.selection import Selector
+from loraloom.server.gate.turns import Turns
 from loraloom.server.jobs import Child, JobQueue
 from loraloom.server.observe.events import building
 from loraloom.server.observe.observer import Observer
@@ -59,6 +60,8 @@ class EngineLimits:
 
 LOCAL_PATIENCE, REMOTE_PATIENCE = 5.0, 30.0
 """Seconds that a request waits for one look into the store."""
+BUILDS = 2
+"""Mixtures of one key that are built, or wait for it, at a time."""
 READERS = 8
 """Adapters that are read from disk at a time."""
 
@@ -139,6 +142,7 @@ def assemble(
         bodies=Bodies(
             settings.max_bodies_bytes, settings.max_bodies_bytes // 4 if keys.in_force else settings.max_bodies_bytes
         ),
+        building=Turns(BUILDS, settings.queue_timeout),
         looks=looks,
         damage=Damage(stored, selector),
     )

@@ -11,6 +11,8 @@ from loraloom.server.errors import BodyTooLarge, BodyTooSlow, Disconnected, Inva
 from loraloom.server.gate.exchange import Exchange, Message, Receive, Scope
 
 _LENGTH_DIGITS = 20
+VALUES, PROMPTS, LIST = 200_000, 8, 4
+"""A body may have so many values and those of so many prompts of full length; a list or an object counts as several."""
 
 
 def check_declared_length(exchange: Exchange, limit: int) -> None:
@@ -29,13 +31,22 @@ def check_declared_length(exchange: Exchange, limit: int) -> None:
         raise BodyTooLarge(f"the body has {declared[:_LENGTH_DIGITS]} bytes; this server takes up to {limit}")
 
 
+def is_form(exchange: Exchange) -> bool:
+    """Whether the body says that it is a form with files."""
+    return _media_type(exchange) == "multipart/form-data"
+
+
+def _media_type(exchange: Exchange) -> str:
+    return (exchange.header(b"content-type") or "").partition(";")[0].strip().lower()
+
+
 def check_json_type(exchange: Exchange) -> None:
     """Refuse what does not say that it is JSON.
 
     Raises:
         WrongContentType: another media type, or an encoded body.
     """
-    media_type = (exchange.header(b"content-type") or "").partition(";")[0].strip().lower()
+    media_type = _media_type(exchange)
     if media_type != "application/json":
         raise WrongContentType(f"send JSON with `content-type: application/json`, not {media_type or 'without one'!r}")
     if (encoding := exchange.header(b"content-encoding") or "identity") != "identity":
@@ -61,6 +72,25 @@ async def read(receive: Receive, limit: int) -> bytes:
             raise BodyTooLarge(f"the body has more than the {limit:,} bytes that this server takes")
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def check_values(raw: bytes, context: int) -> None:
+    """Refuse a body of so many values that to parse it would hold up everybody: a list in JSON takes two bytes.
+
+    Args:
+        raw: the body.
+        context: tokens that the engine takes at a time, each of which may be a value.
+
+    Raises:
+        BodyTooLarge: it has more than a few prompts can have.
+    """
+    most = VALUES + PROMPTS * context
+    found = raw.count(b",") + LIST * (raw.count(b"[") + raw.count(b"{"))
+    if found > most:
+        raise BodyTooLarge(
+            "the body has too many values: a request takes a few prompts of "
+            f"{context:,} tokens at most; send them in several requests"
+        )
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -141,10 +171,10 @@ def replayed(body: Mapping[str, Any], scope: Scope, receive: Receive) -> tuple[S
     delivered = False
 
     async def replay() -> Message:
-        nonlocal delivered
+        nonlocal delivered, raw
         if delivered:
             return await receive()
-        delivered = True
-        return {"type": "http.request", "body": raw, "more_body": False}
+        delivered, sent, raw = True, raw, b""
+        return {"type": "http.request", "body": sent, "more_body": False}
 
     return scope, replay

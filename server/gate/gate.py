@@ -19,7 +19,7 @@ from loraloom.adapters.errors import DamagedBlob
 from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
-from loraloom.server.access.access import ANYONE, Access
+from loraloom.server.access.access import ANONYMOUS, ANYONE, Access
 from loraloom.server.access.origin import check_origin
 from loraloom.server.access.table import KeyTable
 from loraloom.server.access.view import View
@@ -28,20 +28,14 @@ from loraloom.server.admission.asked import Asked
 from loraloom.server.admission.estimate import estimate
 from loraloom.server.admission.limits import Limits
 from loraloom.server.base import ServedBase
-from loraloom.server.errors import Disconnected, EngineUnavailable, Forbidden
+from loraloom.server.errors import Disconnected, EngineUnavailable, Forbidden, InvalidBody
 from loraloom.server.gate import body
 from loraloom.server.gate.bodies import Bodies
 from loraloom.server.gate.contents import Content
 from loraloom.server.gate.damage import Damage
 from loraloom.server.gate.demands import check_demands
 from loraloom.server.gate.effects import Effects
-from loraloom.server.gate.exchange import (
-    Choice,
-    Exchange,
-    Handler,
-    Message,
-    Stage,
-)
+from loraloom.server.gate.exchange import Choice, Exchange, Handler, Message, Stage
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.mixtures import Mixtures
@@ -50,6 +44,8 @@ from loraloom.server.gate.privileges import can_wait, check_fields, check_select
 from loraloom.server.gate.running import Running
 from loraloom.server.gate.selection import Selector
 from loraloom.server.gate.statuses import UNEXPECTED, send_error, status_of
+from loraloom.server.gate.turns import Turns
+from loraloom.server.gate.work import Work
 from loraloom.server.jobs import JobQueue
 from loraloom.server.observe.account import Account
 from loraloom.server.observe.observer import Observer
@@ -103,9 +99,11 @@ class Gate:
     limits: Limits
     admission: Admission
     bodies: Bodies
+    building: Turns
     looks: Looks
     damage: Damage
     observer: Observer = field(default_factory=Observer)
+    work: Work = field(default_factory=Work)
     running: Running = field(default_factory=Running)
 
     @property
@@ -227,7 +225,7 @@ class Gate:
 
     async def bound_the_body(self, exchange: Exchange, onward: Handler) -> None:
         """Refuse bodies over the limit, before reading them where their length is declared, and too many at a time."""
-        uploads = exchange.route is not None and exchange.route.kind is Kind.UPLOAD
+        uploads = exchange.route is not None and exchange.route.kind is Kind.UPLOAD and body.is_form(exchange)
         limit = self.settings.max_upload_bytes if uploads else self.settings.max_body_bytes
         body.check_declared_length(exchange, limit)
         receive = body.counted(exchange.receive, limit, self.settings.client_timeout)
@@ -238,23 +236,42 @@ class Gate:
 
     async def select(self, exchange: Exchange, onward: Handler) -> None:
         """Resolve what the body selects to one version, and write its canonical name into the body."""
-        route, account = exchange.route, exchange.account
-        if route is None or not route.selects or account.method != "POST":
+        if exchange.route is None or not exchange.route.selects or exchange.account.method != "POST":
             return await onward(exchange)
+        await onward(await self._selected(exchange))
+
+    async def _selected(self, exchange: Exchange) -> Exchange:
+        """The exchange with its choice; of the body only what the engine gets stays in memory."""
         body.check_json_type(exchange)
         raw = await body.read(exchange.receive, self.settings.max_body_bytes)
-        fields = body.parse(raw)
+        body.check_values(raw, self.engine.max_model_len)
+        account, fields = exchange.account, body.parse(raw)
         check_demands(fields, raw)
         check_fields(fields, account.access)
         with self.observer.step("select"):
             choice = await self.selector.choose(fields, self.view(account.access))
-        account.model = choice.model
+        account.model, account.beams = choice.model, bool(fields.get("use_beam_search"))
+        asked = self._asked(exchange, fields, choice)
         share_cache = self.settings.share_prefix_cache
         sent = for_the_engine(fields, choice, account.access, share_cache=share_cache)
         scope, receive = body.replayed(sent, exchange.scope, exchange.receive)
-        asked = _asked(fields, choice, account.access) if route.kind is Kind.GENERATE else None
         leaving = partial(body.leaving, exchange.receive)
-        await onward(replace(exchange, scope=scope, receive=receive, choice=choice, asked=asked, leaving=leaving))
+        return replace(exchange, scope=scope, receive=receive, choice=choice, asked=asked, leaving=leaving)
+
+    def _asked(self, exchange: Exchange, fields: Mapping[str, Any], choice: Choice) -> Asked | None:
+        """What the engine is asked to compute, for the queue; None where it is not asked."""
+        assert exchange.route is not None, "the path has been looked up"
+        if exchange.route.kind is not Kind.GENERATE and choice.content is None:
+            return None
+        adapter, access = None if choice.content is None else choice.model, exchange.access
+        work, most = estimate(fields), self.admission.rules.most_seats
+        if work.sequences > most and access.key != ANONYMOUS:
+            raise InvalidBody(
+                f"this request asks for {work.sequences} answers at a time (`n` for each of its prompts), and a key "
+                f"may have {most} here: send it in parts",
+                param="n",
+            )
+        return Asked(access.key, adapter, work, can_wait(fields, access))
 
     async def admit(self, exchange: Exchange, onward: Handler) -> None:
         """Wait for the request's turn: here, where turns are fair between keys, and not in the engine."""
@@ -288,7 +305,8 @@ class Gate:
     async def _take(self, model: str, content: Content, account: Account, held: AsyncExitStack) -> None:
         """Build what has to be built, and have the engine read it."""
         if isinstance(content, Recipe):
-            outcome = await held.enter_async_context(self.mixtures.kept(content))
+            async with self.building.taken(account.access.key):
+                outcome = await held.enter_async_context(self.mixtures.kept(content))
             account.headers += _telling(outcome)
         self.observer.events.asked(resident=self.leases.resident(model))
         await held.enter_async_context(self.leases.hold(model, content))
@@ -306,9 +324,3 @@ async def _sent(sending: Awaitable[None], patience: float) -> None:
 def _telling(outcome: Outcome) -> list[tuple[bytes, bytes]]:
     """The headers that tell how a mixture came out."""
     return [(RANK_HEADER, str(outcome.rank).encode()), (ERROR_HEADER, f"{outcome.error:.6g}".encode())]
-
-
-def _asked(fields: Mapping[str, Any], choice: Choice, access: Access) -> Asked:
-    """What the engine is asked to compute, for the queue."""
-    adapter = None if choice.content is None else choice.model
-    return Asked(access.key, adapter, estimate(fields), can_wait(fields, access))

@@ -100,7 +100,7 @@ def error_headers(error: Exception, status: Status) -> dict[str, str]:
     retry_after = error.retry_after if isinstance(error, server.LimitExceeded) else status.retry_after
     if retry_after is not None:
         headers["retry-after"] = str(math.ceil(retry_after))
-    elif status.http >= 500 and status is not UNEXPECTED:
+    elif status.http == 429 or (status.http >= 500 and status is not UNEXPECTED):
         headers["x-should-retry"] = "false"  # OpenAI's clients repeat whatever is 500 otherwise
     if status.http == 401:
         headers["www-authenticate"] = "Bearer"

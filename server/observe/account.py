@@ -45,6 +45,7 @@ class Account:
         engine_queued: seconds that it waited in the engine's own queue.
         prompt, cached, output: tokens of the prompt, those of them that were in the prefix cache, and of the answer.
         estimated: whether `output` is an estimate, because the request was aborted before the engine told it.
+        beams: whether it is a beam search, whose prompt counts once.
         intervals: seconds between tokens. It is a histogram, since long answers have many thousands.
         status: of the answer; 0 before there is one.
         ending: how it ended; None while it runs.
@@ -74,6 +75,7 @@ class Account:
     cached: int = 0
     output: int = 0
     estimated: bool = False
+    beams: bool = False
     intervals: Histogram = field(default_factory=lambda: Histogram(BETWEEN))
     status: int = 0
     ending: Ending | None = None

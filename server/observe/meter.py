@@ -165,6 +165,8 @@ class _Call:
         self._first = self._first_of_all(stats, now) if self._final else now
         if account.first is None:
             account.first = self._first
+        if account.beams and account.prompt:  # each step of a beam search is a call with all that came before
+            return 0
         return _length(self._prompt) if output.prompt_token_ids is None else len(output.prompt_token_ids)
 
     def _first_of_all(self, stats: Any, now: float) -> float | None:

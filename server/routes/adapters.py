@@ -131,7 +131,7 @@ async def publish(request: Request, response: Response, gate: Gated, seen: Seen)
     if media_type == "multipart/form-data":
         published = await _publish_upload(request, gate, seen)
     elif media_type == "application/json":
-        published = await run_in_threadpool(_publish_source, await _publication(request), gate, seen)
+        published = await gate.work.do(_publish_source, await _publication(request), gate, seen)
     else:
         raise WrongContentType(f"send multipart/form-data or application/json, not {media_type or 'without a type'!r}")
     response.status_code = 201 if published.created else 200
@@ -181,12 +181,13 @@ def publish_source(gate: Gate, seen: View, source: str, publication: Publication
 
 def _check_source(gate: Gate, seen: View, source: str) -> None:
     """What a key may fetch from lies under a prefix of the server's, and under one of its own if it has any."""
-    own = seen.access.sources
-    for prefixes in (gate.settings.allowed_sources, *(() if own is None else (own,))):
-        if not _allowed(source, prefixes):
-            known = f"those that begin with {', '.join(prefixes)}" if prefixes else "none: `allowed_sources` is empty"
-            what = f"this server does not fetch from {source[:200]!r}"
-            raise NotServed(f"{what}. It may fetch from {known}", param="source")
+    prefixes, own = gate.settings.allowed_sources, seen.access.sources
+    if _allowed(source, prefixes) and (own is None or _allowed(source, own)):
+        return
+    told = prefixes if own is None else own
+    known = f"those that begin with {', '.join(told)}" if told else "none: `allowed_sources` is empty"
+    what = f"this server does not fetch from {source[:200]!r}"
+    raise NotServed(f"{what}. It may fetch from {known}", param="source")
 
 
 def check_publishable(gate: Gate, seen: View, name: str) -> None:
@@ -303,7 +304,7 @@ async def _publish_upload(request: Request, gate: Gate, seen: View) -> Published
     with reporting(place), tempfile.TemporaryDirectory(dir=gate.scratch.folder) as name:
         folder = Path(name)
         publication = await receive_upload(request, folder, gate.settings.max_upload_bytes)
-        return await run_in_threadpool(publish_folder, gate, seen, folder, publication)
+        return await gate.work.do(publish_folder, gate, seen, folder, publication)
 
 
 async def announced(published: Published, gate: Gate) -> Version:

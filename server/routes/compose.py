@@ -17,6 +17,7 @@ from loraloom.compose.jobs import Job
 from loraloom.compose.plan import planned
 from loraloom.compose.spec import JobSpec, Publish, Server, spec_from
 from loraloom.compose.trials import Trial
+from loraloom.server import draining
 from loraloom.server.access.access import Role
 from loraloom.server.access.view import View
 from loraloom.server.aside import threads
@@ -31,6 +32,7 @@ router = APIRouter(prefix="/v1/compose/jobs", route_class=GatedRoute, tags=["Lor
 
 LOOK = 0.25
 """Seconds between two looks for what a stream could tell."""
+_EVENT_DIGITS = 9
 HEARTBEAT = 15.0
 """Seconds of silence after which a stream says that it is still there."""
 PATIENCE = 600.0
@@ -85,7 +87,7 @@ async def submit(request: Request, gate: Gated, seen: Seen) -> JobView:
     def make() -> Job:
         plan = planned(spec, seen)
         try:
-            return gate.jobs.jobs.create(plan, gate.store.url, owner=seen.access.key)
+            return gate.jobs.jobs.create(plan, gate.store.url, owner=seen.access.owner)
         except OSError as error:
             raise JobsUnwritable(f"the job cannot be written down ({error.strerror}): try again later") from error
 
@@ -116,7 +118,7 @@ async def events(id: str, gate: Gated, seen: Seen, last_event_id: str = Header("
     come, unless the job is resumed.
     """
     found, _ = await gate.jobs.find(id, _owned(seen))
-    if not last_event_id.isdecimal():
+    if not last_event_id.isdecimal() or len(last_event_id) > _EVENT_DIGITS:
         raise InvalidBody("Last-Event-ID is the number of a trial")
     stream = _events(found, gate, int(last_event_id))
     return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
@@ -143,12 +145,21 @@ async def cancel(id: str, request: Request, gate: Gated, seen: Seen) -> JobView:
 async def resume(id: str, request: Request, gate: Gated, seen: Seen) -> JobView:
     """Let a job that has ended before it was done go on, when its turn comes."""
     _check_origin(request)
+    found, _ = await gate.jobs.find(id, _owned(seen))
+    await asyncio.to_thread(_check_still_allowed, found, gate, seen)
     return await _view(await gate.jobs.resume(id, seen.access, _owned(seen)), gate)
 
 
 def _owned(seen: View) -> Callable[[Job], bool]:
     """Which jobs exist for whoever asks."""
-    return lambda job: seen.access.has(Role.ADMIN) or job.owner == seen.access.key
+    return lambda job: seen.access.has(Role.ADMIN) or job.owner == seen.access.owner
+
+
+def _check_still_allowed(job: Job, gate: Gate, seen: View) -> None:
+    """What a key may do can have become less since it made the job; raises `Forbidden`, `AdapterNotFound`."""
+    check_publishable(gate, seen, job.spec.name)
+    for name in job.pool.names:
+        seen.check_seen(name.partition("@")[0])
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -224,6 +235,8 @@ async def _events(job: Job, gate: Gate, seen: int) -> AsyncIterator[str]:
     """Trials first, then the status, so that the end comes after the last trial."""
     last, spoke = None, time.monotonic()
     while True:
+        if draining.BEGUN.is_set():  # who watches goes on at the next server, from `Last-Event-ID`
+            return
         standing = await gate.jobs.standing(job)
         for number, trial in enumerate(await asyncio.to_thread(_trials, job), start=1):
             if number > seen:

@@ -61,13 +61,14 @@ def first_problem(problems: Sequence[Any], skip: int = 0) -> str:
     return f"{where}: {problem['msg']}" if where else str(problem["msg"])
 
 
-def _gate(request: Request) -> Gate:
+async def _gate(request: Request) -> Gate:
+    """Not in a thread: those may all be taken."""
     gate: Gate = request.app.state.loraloom
     return gate
 
 
-def _view(request: Request) -> View:
-    return _gate(request).view(request.scope[ACCOUNT].access)
+async def _view(request: Request) -> View:
+    return (await _gate(request)).view(request.scope[ACCOUNT].access)
 
 
 Gated = Annotated[Gate, Depends(_gate)]

@@ -1,7 +1,6 @@
 """vLLM's own calls to load and unload an adapter, mapped onto the store."""
 
 from fastapi import APIRouter
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
@@ -29,7 +28,7 @@ class Unload(BaseModel, frozen=True):
 async def load(request: Load, gate: Gated, seen: Seen) -> PlainTextResponse:
     """Publish the adapter at a path; loading the same content again changes nothing."""
     publication = Publication(name=request.lora_name)
-    published = await run_in_threadpool(publish_source, gate, seen, request.lora_path, publication)
+    published = await gate.work.do(publish_source, gate, seen, request.lora_path, publication)
     await announced(published, gate)
     return PlainTextResponse(f"Success: LoRA adapter '{request.lora_name}' added successfully.")
 

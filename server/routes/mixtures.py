@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from loraloom.adapters.mixtures.mix import Limit, Outcome
@@ -67,7 +66,7 @@ async def build(wanted: Wanted, response: Response, gate: Gated, seen: Seen) -> 
         raise InvalidBody(
             "a published mixture has no proxy strength (~): give it where the mixture is used", param="adapter"
         )
-    published, outcome = await run_in_threadpool(_publish, selection, wanted.name, wanted, gate, seen)
+    published, outcome = await gate.work.do(_publish, selection, wanted.name, wanted, gate, seen)
     response.status_code = 201 if published.created else 200
     return Built(
         model=published.version.canonical,
@@ -83,10 +82,10 @@ async def _ahead(selection: Selection, wanted: Wanted, gate: Gate, seen: View) -
     if method not in METHODS or wanted.tag is not None or wanted.rank is not None:
         needing = "`tag` and `rank` are" if method in METHODS else f"the method {method} is"
         raise InvalidBody(f"{needing} for mixtures that are published: give a `name`", param="name")
-    choice = await run_in_threadpool(gate.selector.settle, selection, seen)
+    choice = await gate.looks.take(gate.selector.settle, selection, seen)
     if not isinstance(choice.content, Recipe):
         raise InvalidBody(f"this mixture is {choice.model!r}: there is nothing to build", param="adapter")
-    async with gate.mixtures.kept(choice.content) as outcome:
+    async with gate.building.taken(seen.access.key), gate.mixtures.kept(choice.content) as outcome:
         with contextlib.suppress(Exception):  # whoever asks for it is told why
             await gate.leases.fill(choice.model, choice.content)
     return Built(model=choice.model, rank=outcome.rank, error=outcome.error)

@@ -5,8 +5,10 @@ from tests.bench import (
     compose_grid,
     compose_optimizers,
     compose_speed,
+    edge_cost,
     edge_cpu,
     edge_serving,
+    fairness,
     lora_overhead,
     lora_rank,
     mixing,
@@ -19,7 +21,9 @@ from tests.bench.registry import Registry
 
 BENCHMARKS = Registry()
 BENCHMARKS.add(edge_cpu.BENCHMARK)
+BENCHMARKS.add(edge_cost.BENCHMARK)
 BENCHMARKS.add(edge_serving.BENCHMARK)
+BENCHMARKS.add(fairness.BENCHMARK)
 BENCHMARKS.add(lora_overhead.BENCHMARK)
 BENCHMARKS.add(lora_rank.BENCHMARK)
 BENCHMARKS.add(adapters_scaling.BENCHMARK)

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 NAMES = 1_000
 """In the store."""
-RUNS, COUNT = 31, 200
+RUNS, COUNT = 21, 200
 """Runs, and requests in one."""
 TURNS = 5
 """Messages in a request's body."""

@@ -34,7 +34,7 @@ from loraloom.server.machine import inspect
 from loraloom.server.settings import Handoff, Settings
 from tests.bench.fairness_figures import BASE, COLD, FAIR, IDLE, ONE_KEY, OWN, VLLMS, Phase, Taken, outcome
 from tests.bench.flood import flooding, flow
-from tests.bench.load import Body, ask
+from tests.bench.load import PATIENCE, Body, ask
 from tests.bench.outcome import Outcome
 from tests.bench.registry import Benchmark
 from tests.bench.servers import LORALOOM, VLLM, Start, free_port, started
@@ -49,8 +49,8 @@ PROMPT = 24
 """Tokens of every prompt."""
 PROBE = 2
 """Tokens of an answer to the other key: what is measured is the first."""
-MEMORY = 24
-COLDS = tuple(f"cold{number}" for number in range(2 * MEMORY))
+MEMORY = 20
+COLDS = tuple(f"cold{number}" for number in range(MEMORY))
 """Adapters that take turns: when one's turn comes, others have taken its place in memory."""
 FILLING = 6.0
 """Seconds before a measurement in which the flood fills all seats, and its first requests end."""
@@ -78,7 +78,7 @@ class Size:
     phases: tuple[Phase, ...]
 
 
-SHORT, FULL = Size(3, 10, (IDLE, FAIR, ONE_KEY)), Size(7, 20, (IDLE, FAIR, ONE_KEY, VLLMS))
+SHORT, FULL = Size(2, 12, (IDLE, FAIR, ONE_KEY)), Size(7, 20, (IDLE, FAIR, ONE_KEY, VLLMS))
 
 
 def run(folder: Path, full: bool) -> Outcome:
@@ -114,7 +114,7 @@ def _ours(model: Path, store: Store, scratch: Path) -> Start:
     port = free_port()
     options = [word for name, value in SETTINGS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [*LORALOOM, str(model), "--served-name", NAME, "--adapters", store.url, "--port", str(port), *options]
-    environment = {**ENVIRONMENT, "LORALOOM_USAGE": str(scratch / "usage")}
+    environment = {**ENVIRONMENT, "LORALOOM_USAGE": str(scratch / "usage"), "LORALOOM_QUEUE_TIMEOUT": str(PATIENCE)}
     return Start("loraloom", [*command, "--", *ENGINE], port, environment)
 
 

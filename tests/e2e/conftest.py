@@ -50,7 +50,7 @@ def tenants(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 LAST = ("test_observing.py", "test_tenants.py", "test_turns.py", "test_restart.py")
-"""These in this order, after all others: they share a server that the third of them ends, and the last kills another."""
+"""These in this order, after all others: the third ends the server of the first three, and the fourth kills another."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,9 +5,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,15 @@ SHARED = "public/sql"
 OWN = {"red": ("red/date", "red/words"), "blue": ("blue/home", "blue/money")}
 SEATS, PLACES = 8, 2
 CLIENT_TIMEOUT = 3
+MOST = 1500
+ENDLESS = {"max_tokens": MOST, "ignore_eos": True}
+"""An answer that takes minutes."""
 TERMS = {
     "admin": Terms(role="admin", adapters=("*",)),
     "red": Terms(role="publish", adapters=("red/*", "public/*"), publish=("red/*",)),
     "blue": Terms(role="infer", adapters=("blue/*", "public/*")),
     "green": Terms(role="publish", adapters=("green/*",)),
+    "chef": Terms(role="publish", adapters=("red/*",), publish=("chef/*",)),
     "prometheus": Terms(role="monitor", adapters=("*",)),
     "hasty": Terms(adapters=("public/*",), rpm=60),
     "single": Terms(adapters=("public/*",), concurrency=1),
@@ -43,6 +47,9 @@ VLLM = (
     *("--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", str(SEATS)),
     *("--enable-prefix-caching", "--enable-prompt-tokens-details"),
 )
+
+PATIENCE = 300.0
+"""Seconds within which something happens, however busy the machine is."""
 
 Labels = dict[str, str]
 
@@ -58,7 +65,7 @@ class Tenants:
     """
 
     server: Server
-    secrets: dict[str, str]
+    secrets: dict[str, str] = field(repr=False)
     usage: Path
     spans: Collector
 
@@ -109,8 +116,22 @@ class Tenants:
         async def written() -> bool:
             return any(line["id"] == id for line in self.lines())
 
-        await eventually(written)
+        await eventually(written, PATIENCE)
         return next(line for line in self.lines() if line["id"] == id)
+
+    def ids(self, key: str) -> set[str]:
+        """The requests of a key in the ledger so far."""
+        return {line["id"] for line in self.lines() if line["key"] == key}
+
+    async def line_besides(self, known: set[str], key: str) -> dict[str, Any]:
+        """The ledger's line of the only request of a key that is not known; for those whose answer nobody has seen."""
+
+        async def written() -> bool:
+            return self.ids(key) > known
+
+        await eventually(written, PATIENCE)
+        (id,) = self.ids(key) - known
+        return await self.line(id)
 
     def logged(self) -> list[dict[str, Any]]:
         """What the log says of requests so far."""
@@ -118,13 +139,22 @@ class Tenants:
         found = [json.loads(line) for line in lines if line.startswith('{"time"')]
         return [line for line in found if line["logger"] == "vllm.loraloom.requests"]
 
+    async def until_computing(self, key: str) -> None:
+        """Wait until the engine works on a request of a key, where there are no others."""
+
+        async def computing() -> bool:
+            both = self.total("loraloom_running_requests", key=key), self.total("vllm:num_requests_running")
+            return all(both)
+
+        await eventually(computing, PATIENCE)
+
     async def until_idle(self, key: str) -> None:
         """Wait until nothing of a key runs any more, neither at the gate nor in the engine."""
 
         async def idle() -> bool:
             return not (self.total("loraloom_running_requests", key=key) or self.total("vllm:num_requests_running"))
 
-        await eventually(idle)
+        await eventually(idle, PATIENCE)
 
     async def until(self, number: int, state: str, key: str) -> None:
         """Wait until so many requests of a key are `running` or `waiting`."""
@@ -132,7 +162,7 @@ class Tenants:
         async def there() -> bool:
             return self.total(f"loraloom_{state}_requests", key=key) == number
 
-        await eventually(there)
+        await eventually(there, PATIENCE)
 
     @contextmanager
     def unread(self, key: str, body: Mapping[str, object]) -> Iterator[socket.socket]:
@@ -169,6 +199,16 @@ def serving_tenants(model: Path, folder: Path, spans: Collector) -> Iterator[Ten
     }
     with serving(model, folder / "store", folder, arguments, VLLM, variables) as server:
         yield Tenants(server, secrets, folder / "usage", spans)
+
+
+@asynccontextmanager
+async def stream(
+    client: httpx.AsyncClient, body: Mapping[str, object]
+) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[str]]]:
+    """A chat's answer as it comes, in lines."""
+    async with client.stream("POST", CHAT, json={**body, "stream": True}) as reply:
+        assert reply.status_code == 200, await reply.aread()
+        yield reply, reply.aiter_lines()
 
 
 def question(adapter: str, number: int = 0) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What a server with keys tells of its requests: to Prometheus, to the ledger, to the log and to a collector of spans."""
+"""What a server with keys tells of its requests: to Prometheus, in the ledger and the log, and in traces."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.e2e.serving import BASE, chat_body, error_of, eventually
-from tests.e2e.tenants import CHAT, SHARED, Tenants, answer_in, chunks_in, question
+from tests.e2e.tenants import CHAT, ENDLESS, PATIENCE, SEATS, SHARED, Tenants, answer_in, chunks_in, question, stream
 from tests.server.observe.queries import known_from, problems, queries, with_recorded
 
 pytestmark = pytest.mark.engine
@@ -18,28 +18,37 @@ PROMPT, EXPECTED = question("red/date")
 GREEDY = {"model": "red/date", "temperature": 0}
 
 
-def test_every_query_of_the_board_and_the_rules_can_be_answered(tenants: Tenants) -> None:
-    with tenants.client("red") as red:
-        assert answer_in(red.post(CHAT, json=chat_body("red/date", PROMPT))) == EXPECTED
-        assert red.post(CHAT, json=chat_body("red/nothing", PROMPT)).status_code == 404
-    known = with_recorded(known_from(tenants.scrape()))
+async def test_every_query_of_the_board_and_the_rules_can_be_answered(tenants: Tenants) -> None:
+    """By one scrape, while a request runs and another one waits for all seats that its key can have."""
+    async with tenants.async_client("red") as red:
+        assert answer_in(await red.post(CHAT, json=chat_body("red/date", PROMPT))) == EXPECTED
+        assert (await red.post(CHAT, json=chat_body("red/nothing", PROMPT))).status_code == 404
+        body = chat_body(BASE, "Hello", **ENDLESS)
+        async with stream(red, body):
+            waiting = asyncio.ensure_future(red.post(CHAT, json={**body, "n": SEATS - 1, "temperature": 1}))
+            await tenants.until(1, "waiting", "red")
+            known = with_recorded(known_from(tenants.scrape()))
+            waiting.cancel()
+    await tenants.until_idle("red")
     assert {where: wrong for where, query in queries() if (wrong := problems(query, known))} == {}
 
 
+PROMPTS, OUTPUTS = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+
+
 async def usage_told(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> tuple[str, int, int]:
-    """Ask, streamed or not; the answer's id, and the tokens of prompt and answer that it tells, whatever their names."""
+    """Ask, streamed or not; the answer's id, and the tokens of prompt and answer that it tells in all of its parts."""
     async with client.stream("POST", path, json=body) as reply:
         lines = [line async for line in reply.aiter_lines()]
     assert reply.status_code == 200, lines
-    told = [one for each in _parts(lines, body) for one in (each, each.get("message"), each.get("response")) if one]
-    usages = [one["usage"] for one in told if one.get("usage")]
-    names = [("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")]
-    prompt, output = next(pair for pair in names if pair[0] in usages[0] or pair[0] in usages[-1])
-    return reply.headers["x-request-id"], usages[0][prompt] or usages[-1][prompt], usages[-1][output]
+    parts = chunks_in(lines) if body.get("stream") else [json.loads("".join(lines))]
+    told = [one["usage"] for part in parts for one in (part, part.get("message"), part.get("response")) if _counts(one)]
+    prompt, output = (max(usage.get(name) or 0 for usage in told for name in names) for names in (PROMPTS, OUTPUTS))
+    return reply.headers["x-request-id"], prompt, output
 
 
-def _parts(lines: list[str], body: dict[str, Any]) -> list[dict[str, Any]]:
-    return chunks_in(lines) if body.get("stream") else [json.loads("".join(lines))]
+def _counts(part: dict[str, Any] | None) -> bool:
+    return part is not None and part.get("usage") is not None
 
 
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -92,7 +101,7 @@ async def test_the_log_calls_a_request_what_its_answer_calls_it(tenants: Tenants
     async def logged() -> bool:
         return set(ids) <= {line["id"] for line in tenants.logged()}
 
-    await eventually(logged)
+    await eventually(logged, PATIENCE)
     first, second = (next(line for line in tenants.logged() if line["id"] == id) for id in ids)
     assert (first["client_id"], first["key"], first["model"], first["status"]) == ("mine1", "red", "red/date@1", 200)
     assert first["output"] == answered.json()["usage"]["completion_tokens"]
@@ -109,7 +118,7 @@ async def test_the_engines_span_is_within_that_of_the_request_and_both_in_the_cl
     async def complete() -> bool:
         return {"select", "admit", "lease", "llm_request"} <= {span.name for span in tenants.spans.of_request(id)}
 
-    await eventually(complete)
+    await eventually(complete, PATIENCE)
     spans = {span.name: span for span in tenants.spans.of_request(id)}
     ours = spans.pop(f"POST {CHAT}")
     assert (ours.trace, ours.parent, ours.said["loraloom.key"]) == (trace, parent, "red")

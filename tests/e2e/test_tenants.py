@@ -1,5 +1,6 @@
 """What each key can see, do and ask for on the real engine, and that no key can tell what another one does."""
 
+import itertools
 import json
 
 import httpx
@@ -18,6 +19,18 @@ JOBS = "/v1/compose/jobs"
 SQL = question(SHARED)
 LONG = "The sea is blue, and the wind is kind today. " * 20
 """More than one block of the prefix cache, which has 128 tokens on a CPU."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def job(tenants: Tenants) -> str:
+    """The path of a job that runs beside the tests, at what is left of the machine; the last of them waits for it."""
+    examples = [{"prompt": prompt, "completion": answer} for prompt, answer in DEMO["date"].examples]
+    body = {"name": "chef/blended", "pool": list(OWN["red"]), "scorer": "server", "publish": "always"}
+    body |= {"examples": examples[:3], "holdout": examples[3:4], "optimizer": {"name": "RandomSearch", "budget": 4}}
+    with tenants.client("chef") as chef:
+        reply = chef.post(JOBS, json=body)
+    assert reply.status_code == 202, reply.text
+    return f"{JOBS}/{reply.json()['id']}"
 
 
 def openai(tenants: Tenants, secret: str, retries: int = 0) -> OpenAI:
@@ -79,7 +92,7 @@ def test_a_list_of_models_has_what_the_key_may_use(tenants: Tenants) -> None:
     assert listed("red") == {BASE, SHARED, *OWN["red"]}
     assert listed("blue") == {BASE, SHARED, *OWN["blue"]}
     assert listed("green") == {BASE}
-    assert listed("admin") == {BASE, SHARED, *OWN["red"], *OWN["blue"]}
+    assert listed("admin") >= {BASE, SHARED, *OWN["red"], *OWN["blue"]}
 
 
 @pytest.mark.parametrize("form", ["{}", "{}@1", "{}@sha256:{:.12}", "0.5*red/date+0.5*{}", "svd(rank=4):{}", "{}~0.5"])
@@ -148,8 +161,7 @@ def test_requests_per_minute(tenants: Tenants) -> None:
     secret = tenants.secrets["hasty"]
     hasty = openai(tenants, secret)
     with pytest.raises(RateLimitError) as refused:
-        while True:
-            hasty.models.list()
+        all(hasty.models.list() for _ in itertools.count())
     told = refused.value.response.headers
     assert (refused.value.code, told["retry-after"]) == ("rate_limit_exceeded", "1")
     assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-remaining-requests"]) == ("60", "0")
@@ -160,7 +172,8 @@ def test_requests_at_a_time(tenants: Tenants) -> None:
     with tenants.client("single") as single:
         body = chat_body(SHARED, SQL[0], max_tokens=400, ignore_eos=True, stream=True)
         with single.stream("POST", CHAT, json=body) as running:
-            next(running.iter_lines())
+            lines = running.iter_lines()
+            next(lines)
             reply = single.post(CHAT, json=chat_body(SHARED, SQL[0]))
             assert (reply.status_code, error_of(reply)["code"]) == (429, "rate_limit_exceeded")
             assert reply.headers["retry-after"] == "1"
@@ -194,25 +207,20 @@ def test_clients_cannot_tell_the_engine_how_to_treat_their_requests(tenants: Ten
     assert "mine" not in reply.text + str(reply.headers)
 
 
-def test_a_job_works_for_its_key_and_is_its_keys_own(tenants: Tenants) -> None:
+def test_a_job_works_for_its_key_and_is_its_keys_own(tenants: Tenants, job: str) -> None:
     """It asks the server with a key that is made for it, and others see neither it nor what it has published."""
-    examples = [{"prompt": prompt, "completion": answer} for prompt, answer in DEMO["date"].examples]
-    job = {"name": "red/blended", "pool": list(OWN["red"]), "scorer": "server", "publish": "always"}
-    job |= {"examples": examples[:3], "holdout": examples[3:4], "optimizer": {"name": "RandomSearch", "budget": 4}}
-    with tenants.client("red") as red, tenants.client("green") as green:
-        reply = red.post(JOBS, json=job)
-        assert reply.status_code == 202, reply.text
-        path = f"{JOBS}/{reply.json()['id']}"
-        with red.stream("GET", f"{path}/events") as stream:
+    with tenants.client("chef") as chef:
+        with chef.stream("GET", f"{job}/events") as stream:
             told = [json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line.startswith("data:")]
-        assert told[-1]["status"] == "done", red.get(path).text
-        assert red.get(path).json()["result"]["published"] == "red/blended@1"
-        assert [version["by"] for version in red.get("/v1/adapters/red/blended").json()["versions"]] == ["red"]
-        assert (green.get(path).status_code, green.post(f"{path}/cancel").status_code) == (404, 404)
-        assert green.get(JOBS).json()["data"] == []
-        hidden = green.post(CHAT, json=chat_body("red/blended", "Hello"))
+        assert told[-1]["status"] == "done", chef.get(job).text
+        assert chef.get(job).json()["result"]["published"] == "chef/blended@1"
+        assert [version["by"] for version in chef.get("/v1/adapters/chef/blended").json()["versions"]] == ["chef"]
+    with tenants.client("red") as red:
+        assert (red.get(job).status_code, red.post(f"{job}/cancel").status_code) == (404, 404)
+        assert red.get(JOBS).json()["data"] == []
+        hidden = red.post(CHAT, json=chat_body("chef/blended", "Hello"))
         assert (hidden.status_code, error_of(hidden)["code"]) == (404, "model_not_found")
-        with tenants.client("blue") as blue:
-            assert blue.get(path).status_code == 403
-    spent = [line for line in tenants.lines() if line["path"] == "/v1/completions" and "red/words@1" in line["model"]]
-    assert {line["key"] for line in spent} == {"red"}
+    with tenants.client("blue") as blue:
+        assert blue.get(job).status_code == 403
+    spent = [line for line in tenants.lines() if "+" in line["model"]]
+    assert {(line["key"], line["status"]) for line in spent} == {("chef", 200)}

@@ -3,26 +3,36 @@
 import asyncio
 import getpass
 import json
+import re
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
 from tests.e2e.serving import BASE, chat_body, error_of
-from tests.e2e.tenants import CHAT, OWN, PLACES, SEATS, SHARED, TERMS, Tenants, answer_in, question
+from tests.e2e.tenants import (
+    CHAT,
+    ENDLESS,
+    MOST,
+    OWN,
+    PLACES,
+    SEATS,
+    SHARED,
+    TERMS,
+    Tenants,
+    answer_in,
+    question,
+    stream,
+)
 
 pytestmark = pytest.mark.engine
 
-MOST = 1500
-ENDLESS = chat_body(BASE, "Tell me a story.", max_tokens=MOST, ignore_eos=True)
-"""An answer that takes minutes."""
+STORY = chat_body(BASE, "Tell me a story.", **ENDLESS)
 
 
 async def test_a_client_that_leaves_in_a_stream_frees_what_it_held(tenants: Tenants) -> None:
-    async with tenants.async_client("red") as red, stream(red, ENDLESS) as (reply, chunks):
-        for _ in range(3):
+    async with tenants.async_client("red") as red, stream(red, STORY) as (reply, chunks):
+        for _ in range(9):  # each event is followed by an empty line, and the first has no token
             await anext(chunks)
     await tenants.until_idle("red")
     line = await tenants.line(reply.headers["x-request-id"])
@@ -32,31 +42,29 @@ async def test_a_client_that_leaves_in_a_stream_frees_what_it_held(tenants: Tena
 
 
 async def test_a_client_that_leaves_before_its_whole_answer_pays_an_estimate(tenants: Tenants) -> None:
+    known = tenants.ids("red")
     async with tenants.async_client("red") as red:
-        asked = asyncio.ensure_future(red.post(CHAT, json=ENDLESS))
-        await tenants.until(1, "running", "red")
+        asked = asyncio.ensure_future(red.post(CHAT, json=STORY))
+        await tenants.until_computing("red")
         asked.cancel()
         await asyncio.wait({asked})
     await tenants.until_idle("red")
-
-    def last() -> dict[str, object]:
-        return next(line for line in reversed(tenants.logged()) if line["key"] == "red")
-
-    line = await tenants.line(str(last()["id"]))
+    line = await tenants.line_besides(known, "red")
     assert (line["ending"], line["estimated"]) == ("disconnected", True)
     assert line["output"] < MOST / 2
 
 
 async def test_a_client_that_takes_nothing_of_its_answer_loses_its_seat(tenants: Tenants) -> None:
     """And the engine stops to compute for it: else its seat would be given to others, and they would find it taken."""
+    known, before = tenants.ids("red"), tenants.total("vllm:generation_tokens_total")
     wide = {"n": 4, "temperature": 1, "logprobs": True, "top_logprobs": 20}
-    with tenants.unread("red", {**ENDLESS, **wide, "stream": True}):
-        await tenants.until(1, "running", "red")
+    with tenants.unread("red", {**STORY, **wide, "stream": True}):
+        await tenants.until_computing("red")
         await tenants.until_idle("red")
-        ended = next(line for line in reversed(tenants.logged()) if line["key"] == "red")
-    line = await tenants.line(ended["id"])
+        line = await tenants.line_besides(known, "red")
     assert (line["ending"], line["estimated"]) == ("disconnected", False)
-    assert 0 < line["output"] < 4 * MOST / 2
+    assert line["output"] > 0
+    assert tenants.total("vllm:generation_tokens_total") - before < line["output"] + MOST
 
 
 async def test_teams_share_the_engine_and_get_right_answers(tenants: Tenants) -> None:
@@ -96,43 +104,40 @@ async def test_what_can_wait_does(tenants: Tenants) -> None:
     assert answered[last_person:].count("job") >= SEATS / 2
 
 
-@asynccontextmanager
-async def stream(
-    client: httpx.AsyncClient, body: dict[str, object]
-) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[str]]]:
-    """An answer as it comes, in lines."""
-    async with client.stream("POST", CHAT, json={**body, "stream": True}) as reply:
-        assert reply.status_code == 200, await reply.aread()
-        yield reply, reply.aiter_lines()
-
-
 async def test_a_server_that_is_told_to_end_finishes_what_runs_and_turns_away_what_waits(tenants: Tenants) -> None:
-    """The last that happens to this server; one client does not read what it has asked for."""
-    filling = {**ENDLESS, "max_tokens": 60, "n": SEATS - 2, "temperature": 1}
-    async with tenants.async_client("red") as red, tenants.async_client("blue") as blue:
-        async with stream(red, filling) as (_, chunks), stream(red, {**ENDLESS, "max_tokens": 60}) as (_, others):
-            await anext(chunks), await anext(others)
-            waiting = asyncio.ensure_future(red.post(CHAT, json=ENDLESS))
-            await tenants.until(1, "waiting", "red")
-            tenants.server.process.send_signal(signal.SIGTERM)
-            refused = await waiting
-            assert (refused.status_code, error_of(refused)["code"]) == (503, "stopping")
-            assert int(refused.headers["retry-after"]) > 0
-            ends = [[line async for line in each if line][-1] for each in (chunks, others)]
+    """The last that happens to this server."""
+    filling = {**STORY, "max_tokens": 60, "n": SEATS - 2, "temperature": 1}
+    single = {**STORY, "max_tokens": 60}
+    async with (
+        tenants.async_client("red") as red,
+        stream(red, filling) as (_, chunks),
+        stream(red, single) as (_, others),
+    ):
+        await asyncio.gather(anext(chunks), anext(others))
+        waiting = asyncio.ensure_future(red.post(CHAT, json=STORY))
+        await tenants.until(1, "waiting", "red")
+        tenants.server.process.send_signal(signal.SIGTERM)
+        refused = await waiting
+        assert (refused.status_code, error_of(refused)["code"]) == (503, "stopping")
+        assert int(refused.headers["retry-after"]) > 0
+        ends = [[line async for line in each if line][-1] for each in (chunks, others)]
     assert ends == ["data: [DONE]"] * 2
     assert await asyncio.to_thread(tenants.server.process.wait, 120) == 0
     written = tenants.lines()[-3:]
     assert sorted(line["ending"] for line in written) == ["answered", "answered", "failed"]
     assert {60, 60 * (SEATS - 2), 0} == {line["output"] for line in written}
+    assert "the engine has stopped" not in tenants.server.log.read_text()
 
 
-async def test_no_secret_is_in_what_the_server_has_left_behind(tenants: Tenants) -> None:
+def test_no_secret_is_in_what_the_server_has_left_behind(tenants: Tenants) -> None:
+    """Neither one of those that the tests know, nor anything like one: jobs are lent keys that nobody else knows."""
     secrets = [secret.rpartition("_")[2] for secret in tenants.secrets.values()]
+    like_one = re.compile(f"ll_[0-9a-z]{{12}}_[0-9A-Za-z]{{43}}|{'|'.join(secrets)}")
     folder = tenants.server.log.parent
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
     assert {tenants.server.log, *tenants.usage.iterdir()} <= set(files)
-    assert [path for path in files if any(secret.encode() in path.read_bytes() for secret in secrets)] == []
-    assert not any(secret in json.dumps([span.said for span in tenants.spans.spans]) for secret in secrets)
+    assert [path for path in files if like_one.search(path.read_text(errors="replace"))] == []
+    assert not like_one.search(json.dumps([span.said for span in tenants.spans.spans]))
 
 
 def test_the_audit_log_is_whole_and_says_who_did_what(tenants: Tenants) -> None:
@@ -143,4 +148,4 @@ def test_the_audit_log_is_whole_and_says_who_did_what(tenants: Tenants) -> None:
     if "fresh" not in tenants.secrets:  # the tests of what keys may do were left out
         return
     assert {(f"key.{what}", "fresh", getpass.getuser()) for what in ("create", "rotate", "revoke")} <= done
-    assert {("tag", "red/date", "red"), ("tag", SHARED, "admin"), ("publish", "red/blended", "red")} <= done
+    assert {("tag", "red/date", "red"), ("tag", SHARED, "admin"), ("publish", "chef/blended", "chef")} <= done

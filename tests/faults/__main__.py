@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bench.report import machine, versions
-from tests.faults.campaign import run
+from tests.faults.campaign import Campaign, run
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.report import document, record_of
 
@@ -29,23 +29,19 @@ def main(arguments: Sequence[str]) -> int:
         alone = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.faults", INSIDE]
         return subprocess.run([*alone, *arguments], check=False).returncode
     chosen = [fault for fault in FAULTS if fault.name in (options.only or [each.name for each in FAULTS])]
-    where = machine()
+    about = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "versions": versions()}
 
     def times(fault: Fault) -> int:
-        return options.times or (KILLS if fault.kills else OTHERS)
+        return int(options.times or (KILLS if fault.kills else OTHERS))
 
-    with tempfile.TemporaryDirectory() as scratch:
-        campaign = run(chosen, times, Path(scratch))
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cores": where["cores"],
-        "acknowledged": campaign.acknowledged,
-        "machine": where,
-        "versions": versions(),
-    }
+    def tell(campaign: Campaign) -> None:
+        record = {**about, "asked": campaign.asked, "acknowledged": campaign.acknowledged}
+        (options.output / "reliability.md").write_text(document(campaign.results, record), encoding="utf-8")
+        (options.output / "reliability.json").write_text(record_of(campaign.results, record), encoding="utf-8")
+
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "reliability.md").write_text(document(campaign.results, about), encoding="utf-8")
-    (options.output / "reliability.json").write_text(record_of(campaign.results, about), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
+        campaign = run(chosen, times, Path(scratch), tell)
     return 0 if all(result.good for result in campaign.results) else 1
 
 

@@ -72,7 +72,7 @@ def judged_stream(question: Question, text: str) -> str:
     events: list[dict[str, Any]] = [json.loads(line) for line in lines if line != "[DONE]"]
     errors = [event["error"] for event in events if "error" in event]
     if errors:
-        return f"an error in the stream: {errors[0].get('code')}"
+        return f"ended by an error event ({errors[0].get('code')})"
     if "[DONE]" not in lines:
         return "broken off"
     said = "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])

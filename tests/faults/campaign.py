@@ -53,8 +53,16 @@ class Campaign:
     asked: int
 
 
-def run(faults: Sequence[Fault], times: Callable[[Fault], int], folder: Path) -> Campaign:
+def run(
+    faults: Sequence[Fault], times: Callable[[Fault], int], folder: Path, tell: Callable[[Campaign], None]
+) -> Campaign:
     """Start a server in a folder, and make each fault some times.
+
+    Args:
+        faults: which.
+        times: how often.
+        folder: for the server's disk and all that it writes.
+        tell: told after each fault of all there is so far, so that a campaign that is broken off was not in vain.
 
     Raises:
         CannotInject: the store gets no disk of its own here.
@@ -67,7 +75,7 @@ def run(faults: Sequence[Fault], times: Callable[[Fault], int], folder: Path) ->
         ticking = _clock(folder)
         server = held.enter_context(started(_start(model, disk, ticking, folder), folder))
         server.wait_until_ready()
-        campaign = asyncio.run(_with_load(server, disk, ticking, folder, model, faults, times))
+        campaign = asyncio.run(_with_load(server, disk, ticking, folder, model, faults, times, tell))
         _is_whole(Store.open(disk.store, create=False))
     return campaign
 
@@ -100,6 +108,7 @@ async def _with_load(
     model: Path,
     faults: Sequence[Fault],
     times: Callable[[Fault], int],
+    tell: Callable[[Campaign], None],
 ) -> Campaign:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.url, timeout=ANSWER, limits=limits) as client:
@@ -109,9 +118,16 @@ async def _with_load(
         async with asyncio.TaskGroup() as group:
             with _load(group, site):
                 await until(lambda: site.recorder.is_back(0, site.models), PATIENCE, "answers before any fault")
-                results = [await _made(fault, times(fault), site) for fault in faults]
-        asks = sum(each.who == ASK for each in site.recorder.seen)
-        return Campaign(results, len(site.keeper.acknowledged), asks)
+                results: list[Result] = []
+                for fault in faults:
+                    results.append(await _made(fault, times(fault), site))
+                    tell(_so_far(results, site))
+        return _so_far(results, site)
+
+
+def _so_far(results: Sequence[Result], site: Site) -> Campaign:
+    asked = sum(each.who == ASK for each in site.recorder.seen)
+    return Campaign(tuple(results), len(site.keeper.acknowledged), asked)
 
 
 @contextmanager
@@ -146,7 +162,7 @@ async def _round(fault: Fault, site: Site) -> Round:
     began, wrong, unlike = time.monotonic(), len(site.recorder.wrong), ""
     try:
         injected = await fault.inject(site)
-    except (CampaignError, TimeoutError, httpx.HTTPError) as error:
+    except (CampaignError, OSError, httpx.HTTPError) as error:  # a timeout is an OSError, too
         if isinstance(error, CannotInject):
             raise
         injected, unlike = Injected(time.monotonic()), repr(error)

@@ -11,7 +11,7 @@ from tests.faults.errors import CampaignError, CannotInject
 from tests.faults.load import ASKERS
 from tests.faults.recorder import ASK, PUBLISH
 from tests.faults.rude import closed, endless, half_a_body, leave, unread
-from tests.faults.site import ABORTS, RUNNING, Site
+from tests.faults.site import GONE, RUNNING, Site
 from tests.faults.slowness import slowed
 from tests.faults.victim import damaged_and_healed
 
@@ -101,7 +101,7 @@ async def _jump(site: Site) -> Injected:
 
 async def _leave(site: Site) -> Injected:
     """Streams whose clients hang up."""
-    before, gone, question = await site.metric(ABORTS), asyncio.Event(), site.questions[0]
+    before, gone, question = await site.metric(GONE), asyncio.Event(), site.questions[0]
     body = endless(question.model, question.prompt)
     async with asyncio.TaskGroup() as group:
         for _ in range(_RUDE):
@@ -114,7 +114,7 @@ async def _leave(site: Site) -> Injected:
 
 async def _do_not_read(site: Site) -> Injected:
     """Streams whose clients stay, and take nothing."""
-    before, question = await site.metric(ABORTS), site.questions[0]
+    before, question = await site.metric(GONE), site.questions[0]
     body = endless(question.model, question.prompt)
     connections = [unread(site.address, body) for _ in range(_RUDE)]
     try:
@@ -130,14 +130,14 @@ async def _seats(site: Site, enough: Callable[[float], bool], patience: float = 
             await asyncio.sleep(0.05)
 
 
-async def _seats_back(site: Site, aborts: float) -> Injected:
+async def _seats_back(site: Site, gone: float) -> Injected:
     """Wait until the engine works on nothing but the load, and see that it has dropped the rest."""
     began = time.monotonic()
     await _seats(site, lambda running: running <= ASKERS)
     seconds = time.monotonic() - began
-    dropped = await site.metric(ABORTS) - aborts
+    dropped = await site.metric(GONE) - gone
     if dropped < _RUDE:
-        raise CampaignError(f"the engine aborted {dropped:.0f} requests of {_RUDE} whose clients were gone")
+        raise CampaignError(f"{dropped:.0f} requests were given up, and {_RUDE} clients were gone")
     return Injected(began, seconds)
 
 

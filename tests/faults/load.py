@@ -86,7 +86,7 @@ async def keep_asking(client: httpx.AsyncClient, questions: Sequence[Question], 
         await asyncio.sleep(0 if how == GOOD else _BREATH)
 
 
-async def keep_publishing(client: httpx.AsyncClient, keeper: Keeper, recorder: Recorder, pause: float = 1.0) -> None:
+async def keep_publishing(client: httpx.AsyncClient, keeper: Keeper, recorder: Recorder, pause: float = 2.0) -> None:
     """Publish a version every now and then, for ever."""
     while True:
         began = time.monotonic()

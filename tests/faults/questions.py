@@ -15,7 +15,7 @@ from tests.faults.answers import Question, ask
 from tests.faults.errors import CampaignError
 from tests.faults.recorder import GOOD
 
-PROMPTS = 2
+PROMPTS = 1
 """Of each adapter."""
 CHANGING = "changing"
 """A name whose versions do different tasks."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from tests.faults.recorder import GOOD, WRONG
 from tests.faults.round import Result
@@ -23,7 +24,7 @@ HEAD = (
 _NAMES = {GOOD: "good", WRONG: "WRONG"}
 
 
-def document(results: Sequence[Result], record: Mapping[str, object]) -> str:
+def document(results: Sequence[Result], record: Mapping[str, Any]) -> str:
     """`docs/reliability.md`.
 
     Args:
@@ -43,7 +44,7 @@ def document(results: Sequence[Result], record: Mapping[str, object]) -> str:
     return "\n\n".join([*parts, CLOSING]) + "\n"
 
 
-def introduction(results: Sequence[Result], record: Mapping[str, object]) -> str:
+def introduction(results: Sequence[Result], record: Mapping[str, Any]) -> str:
     """What a user needs to know before the table."""
     rounds = sum(len(each.rounds) for each in results)
     asked = sum(sum(each.asked.values()) for each in results)
@@ -53,11 +54,11 @@ def introduction(results: Sequence[Result], record: Mapping[str, object]) -> str
         rounds=rounds,
         asked=asked,
         wrong=wrong or "none",
-        lost=lost or "no",
-        helped=helped or "never",
+        lost=lost or "none",
+        helped=helped or "none",
         acknowledged=record["acknowledged"],
         date=record["date"],
-        cores=record["cores"],
+        cores=record["machine"]["cores"],
     )
 
 
@@ -84,7 +85,7 @@ def told(ends: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {_NAMES.get(how) or _coded(how)}" for how, count in ordered) or "none"
 
 
-def record_of(results: Sequence[Result], about: Mapping[str, object]) -> str:
+def record_of(results: Sequence[Result], about: Mapping[str, Any]) -> str:
     """`docs/reliability.json`: the same, each round by itself."""
     return json.dumps({**about, "faults": [asdict(each) for each in results]}, indent=1) + "\n"
 
@@ -110,17 +111,19 @@ Made by `python -m tests.faults`; do not edit. What a server does about each fau
 One server with the demo's model and adapters was under load all the time: five clients asked for names, versions, a
 tag and mixtures, and each answer was compared with what exactly that version answers; one client published versions,
 and one asked `/ready`. Of {asked:,} requests during the faults, {wrong} had a wrong answer. Of {acknowledged:,}
-versions whose publication was acknowledged, {lost} version was lost. A person had to help: {helped}.
+versions whose publication was acknowledged, {lost} were lost. After {helped} of the faults a person had to help.
 
 What to do as a client: send a request again that was answered with 503, after `Retry-After` seconds, or whose
-connection broke off. OpenAI's clients do that by themselves. A stream that breaks off has no `[DONE]`. Publishing can
-be repeated, too: the same adapter again is the version that there is.
+connection broke off. OpenAI's clients do that by themselves, except in the middle of a stream. A stream that broke off
+has an event with an `error`, or does not end with `[DONE]`. Publishing can be repeated, too: the same adapter again is
+the version that there is.
 
 Run on {date}, on {cores} cores without a GPU. Most of the time after a kill is what vLLM takes to start."""
 
 COLUMNS = """\
 - *requests during it*: how requests for adapters ended, from the beginning of the fault until all was well, all times
-  together. *Broken off* is a connection that ended before its answer did.
+  together. *Broken off* is a connection that ended before its answer did; *ended by an error event* is a stream of
+  which the server could still say that it fails.
 - *good again*: seconds until the first good answer (where the store could not be written: until the first version that
   was published), median and worst. They count from when a process died, or from when the disk, the clock or the engine
   was as before. For clients that leave, do not read or do not finish, it is until the server had rid itself of them.
@@ -130,6 +133,6 @@ COLUMNS = """\
   changed. *helped*: times that a person would have been needed."""
 
 CLOSING = """\
-`docs/reliability.json` has every single time. `make faults` runs it all again; it takes about an hour on two cores, and
-needs root on Linux for its disk: it has a mount namespace of its own, and leaves the machine's clock and filesystems
-alone."""
+`docs/reliability.json` has every single time. `make faults` runs it all again; it takes an hour and a half on two
+cores, and root on Linux for its disk. It has a mount namespace of its own, and leaves the machine's clock and
+filesystems alone."""

@@ -20,7 +20,8 @@ from tests.faults.disk import Disk
 from tests.faults.load import Keeper
 from tests.faults.recorder import Recorder
 
-ABORTS = 'vllm:request_success_total{.*finished_reason="abort"'
+GONE = 'loraloom_requests_total{.*ending="disconnected"'
+"""Requests whose clients left, or were given up; vLLM's own counter leaves those out."""
 RUNNING = "vllm:num_requests_running{"
 
 

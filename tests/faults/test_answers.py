@@ -41,7 +41,7 @@ def test_a_stream_is_judged_only_when_it_came_to_its_end() -> None:
     assert judged_stream(QUESTION, stream("1958-", "06-23")) == GOOD
     assert judged_stream(QUESTION, stream("1958-")) == WRONG
     assert judged_stream(QUESTION, stream("1958-", end="")) == "broken off"
-    assert judged_stream(QUESTION, stream("1958-", end='{"error": {"code": 503}}')) == "an error in the stream: 503"
+    assert judged_stream(QUESTION, stream("1958-", end='{"error": {"code": 503}}')) == "ended by an error event (503)"
 
 
 @pytest.mark.parametrize(

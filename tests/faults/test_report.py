@@ -12,7 +12,7 @@ RESULTS = [
     Result("kill", "the engine dies", "SIGKILL", ROUNDS),
     Result("clock", "the clock jumps", "a library", (), "there is no compiler"),
 ]
-ABOUT = {"date": "2026-11-23", "cores": 2, "acknowledged": 6}
+ABOUT = {"date": "2026-11-23", "machine": {"cores": 2}, "acknowledged": 6}
 
 
 def test_a_line_of_the_table_has_the_figures_of_all_times() -> None:
@@ -39,5 +39,5 @@ def test_a_time_that_never_came_is_no_figure() -> None:
 
 def test_the_record_has_each_time_by_itself() -> None:
     record = json.loads(record_of(RESULTS, ABOUT))
-    assert record["cores"] == 2
+    assert record["machine"]["cores"] == 2
     assert [each["seconds"] for each in record["faults"][0]["rounds"]] == [30.0, 34.0]

@@ -356,6 +356,18 @@ def test_a_port_in_use() -> None:
             listen("127.0.0.1", port)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux gives such clients up by itself")
+def test_a_client_that_takes_nothing_loses_its_connection() -> None:
+    """Though its machine answers the kernel's probes for ever."""
+    with listen("127.0.0.1", 0, patience=0.1) as listening, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.connect(listening.getsockname())
+        listening.setblocking(True)
+        accepted, _ = listening.accept()
+        with accepted, pytest.raises(TimeoutError, match="Connection timed out"):
+            accepted.sendall(bytes(100_000_000))  # more than any buffers hold
+
+
 def test_a_host_that_is_none() -> None:
     with pytest.raises(InvalidSettings, match=r"cannot listen on no host:0 .*: check --host"):
         listen("no host", 0)

@@ -70,16 +70,16 @@ def test_what_makes_no_sense_or_may_be_an_unknown_restriction_is_damaged(change:
 
 
 def test_terms_are_what_a_key_may_do() -> None:
-    access = RECORD.terms.access("team")
+    access = RECORD.terms.access("team", "2026")
     assert (access.key, access.role, access.quota, access.sources) == ("team", Role.PUBLISH, Quota(rpm=5), ("s3://b/",))
     assert (access.adapters, access.publish) == (Patterns(("team/*", "public/*")), Patterns(("team/*",)))
     assert not access.background
 
 
 def test_a_key_publishes_under_the_names_that_it_sees_unless_told_and_only_if_it_may() -> None:
-    assert Terms(role="publish", adapters=("a/*",)).access("k").publish == Patterns(("a/*",))
-    assert Terms(role="infer", adapters=("a/*",), publish=("a/*",)).access("k").publish == Patterns(())
-    assert Terms(role="admin", adapters=("*",)).access("k").publish == EVERYTHING
+    assert Terms(role="publish", adapters=("a/*",)).access("k", "").publish == Patterns(("a/*",))
+    assert Terms(role="infer", adapters=("a/*",), publish=("a/*",)).access("k", "").publish == Patterns(())
+    assert Terms(role="admin", adapters=("*",)).access("k", "").publish == EVERYTHING
 
 
 @pytest.mark.parametrize("terms", [{"role": "root"}, {"adapters": ("a b",)}, {"rpm": -1}, {"publish": ("",)}])

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -96,7 +97,7 @@ def test_with_keys_only_who_has_one_comes_in(build: Build, ring: KeyRing) -> Non
     issued = ring.create("team", TERMS)
     table = build()
     assert table.in_force
-    assert table.access_of(issued.text) == TERMS.access("team")
+    assert table.access_of(issued.text) == replace(TERMS.access("team", ""), since=table.access_of(issued.text).since)
     assert "no key was sent" in refusal(table, None)
     assert "Authorization: Bearer" in refusal(table, None)
     for wrong in ("x", "sk-123", issued.text[:-1], issued.text.upper(), f"ll_{'0' * 12}_{'0' * 43}", "é" * 500):
@@ -178,23 +179,33 @@ def test_nobody_guesses_a_key(text: str) -> None:
 
 
 def test_a_temporary_key_is_accepted_within_its_block_only(build: Build, ring: KeyRing) -> None:
-    ring.create("team", TERMS)
-    table = build()
-    with table.temporary(JOB) as first, table.temporary(Access("other", Role.INFER)) as second:
-        assert table.access_of(first) is JOB
+    ring.create("someone", TERMS)
+    table, job = build(), JOB
+    with table.temporary(job) as first, table.temporary(Access("other", Role.INFER)) as second:
+        assert table.access_of(first) is job
         assert table.access_of(second).key == "other"
         assert "not a valid key" in refusal(table, first[:-1] + ("0" if first[-1] != "0" else "1"))
     assert "not a valid key" in refusal(table, first)
 
 
-def test_nothing_goes_on_in_the_name_of_a_key_that_was_revoked(build: Build, ring: KeyRing) -> None:
-    ring.create("team", TERMS)
-    table = build()
-    with table.temporary(JOB) as job, table.temporary(replace(JOB, key="elsewhere")) as other:
-        assert table.access_of(job).key == "team"
-        ring.revoke("team")
+def test_nothing_goes_on_in_the_name_of_a_key_that_was_revoked(store: Store, ring: KeyRing) -> None:
+    """Also if another key gets the name, in whatever letters it is written."""
+    issued = ring.create("Team", TERMS)
+    table = KeyTable(ring)
+    access = table.access_of(issued.text).for_a_job(["team/x"])
+    with table.temporary(access) as job, table.temporary(replace(access, key="elsewhere")) as other:
+        assert table.access_of(job) is access
+        ring.rotate("Team", 0)
+        table.look()
+        assert table.access_of(job) is access
+        ring.revoke("Team")
         table.look()
         assert "not a valid key" in refusal(table, job)
+        later = KeyRing(store, clock=lambda: time.time() + 60)
+        new = later.create("Team", TERMS)
+        table.look()
+        assert "not a valid key" in refusal(table, job)
+        assert table.access_of(new.text).owner != access.owner
         assert table.access_of(other).key == "elsewhere"
 
 

@@ -84,3 +84,16 @@ def test_whoever_plans_a_job_sees_no_more(view: View, store: Store) -> None:
     assert view.url == store.url
     digest = view.resolve(parse_adapter("team/sql")).digest
     assert view.manifest(digest) == store.manifest(digest)
+
+
+def test_what_others_are_called_is_not_even_looked_at(
+    view: View, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that not even the time tells of them."""
+    read: list[str] = []
+    journal = store._registry._journal
+    get = journal.get
+    monkeypatch.setattr(journal, "get", lambda folder, *more: read.append(folder) or get(folder, *more))
+    message(view, "other/sql")
+    assert read
+    assert not [folder for folder in read if "other" in folder]

@@ -87,7 +87,6 @@ def nested(depth: int) -> object:
 
 
 @given(body=st.dictionaries(st.sampled_from(FIELDS), JSON))
-@example(body={"messages": nested(100_000)})
 @example(body={"prompt": [None, 3, TEXT, {"a": [1]}]})
 @example(body={"n": True, "max_tokens": False})
 @settings(max_examples=50, deadline=None)
@@ -96,3 +95,17 @@ def test_any_json_has_an_estimate(body: dict[str, Any]) -> None:
     assert found.sequences >= 1
     assert found.prompt >= 1
     assert found.output >= 0
+
+
+def test_nothing_is_too_deep() -> None:
+    assert estimate({"messages": nested(100_000)}).prompt == -(-len(TEXT) // 4)
+
+
+@pytest.mark.parametrize("many", [1000, 1000.0, "1000", " 1000 ", "+1000", "1_000", "1000.0", "0001000"])
+def test_a_count_is_read_in_every_way_in_which_the_engines_server_reads_it(many: object) -> None:
+    assert estimate({"prompt": "x", "n": many, "max_tokens": many}).output == 1000 * 1000
+
+
+@pytest.mark.parametrize("none", ["1e3", "x", "", "0x10", 1.5, float("inf"), [], {}, None, "9" * 101, "\ud800"])
+def test_what_is_no_count_counts_as_none(none: object) -> None:
+    assert estimate({"prompt": "x", "n": none}) == estimate({"prompt": "x"})

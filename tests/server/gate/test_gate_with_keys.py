@@ -275,3 +275,58 @@ async def test_the_bodies_of_one_key_leave_memory_for_others(key: MakeKey, model
         assert code(reply) == (503, "overloaded")
         assert (await asking.post(CHAT, json=ASK, headers=others)).status_code == 200
     assert gate.bodies.held == 0
+
+
+@pytest.mark.parametrize("many", [{"n": 57}, {"n": "5_7"}, {"prompt": ["x"] * 57}, {"prompt": ["x"] * 19, "n": 3}])
+async def test_a_request_cannot_have_more_seats_than_its_key(
+    key: MakeKey, model: Model, build_gate: BuildGate, many: dict[str, Any]
+) -> None:
+    headers = key("team")
+    async with clients_of(build_gate(), model) as asking:
+        reply = await asking.post(CHAT, json={**ASK, **many}, headers=headers)
+        assert code(reply) == (400, "invalid_body")
+        assert "56" in reply.json()["error"]["message"]
+        assert (await asking.post(CHAT, json={**ASK, "n": 56}, headers=headers)).status_code == 200
+    assert len(model.seen) == 1
+
+
+async def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(
+    key: MakeKey, model: Model, build_gate: BuildGate
+) -> None:
+    headers = {**key("team"), "content-type": "application/json"}
+    async with clients_of(build_gate(), model) as asking:
+        for raw in (b'{"prompt":[' + b"1," * 250_000 + b"1]}", b'{"prompt":[' + b"[]," * 60_000 + b"[]]}"):
+            reply = await asking.post(CHAT, content=raw, headers=headers)
+            assert code(reply) == (413, "body_too_large")
+        long = {"model": "team/x", "messages": [{"role": "user", "content": "a, b, " * 20_000}]}
+        assert (await asking.post(CHAT, json=long, headers=headers)).status_code == 200
+
+
+async def test_only_a_form_may_be_as_large_as_an_upload(key: MakeKey, model: Model, build_gate: BuildGate) -> None:
+    headers = key("team", role="publish")
+    async with clients_of(build_gate(max_body_bytes=1024), model) as asking:
+        reply = await asking.post("/v1/adapters", json={"name": "team/y", "source": "x" * 2000}, headers=headers)
+        assert code(reply) == (413, "body_too_large")
+        files = {"adapter_config.json": b"x" * 2000}
+        assert (await asking.post("/v1/adapters", files=files, headers=headers)).status_code == 200
+
+
+async def test_counting_tokens_with_an_adapter_waits_for_its_turn_too(
+    key: MakeKey, model: Model, narrow: Callable[..., Gate]
+) -> None:
+    """Or whoever counts slowly would keep adapters in memory that others need."""
+    headers, gate = key("team"), narrow()
+    app = application(model, gate)
+    streaming, counting = Connection(app, **headers), Connection(app, "/tokenize", **headers)
+    await streaming.give({**ASK, "stream": True})
+    await until(lambda: len(model.seen) == 1)
+    await counting.give({"model": "team/x", "prompt": "x"})
+    await until(lambda: gate.admission.waiting() == {"team": 1})
+    base = Connection(app, "/tokenize", **headers)
+    await base.give({"model": BASE, "prompt": "x"})
+    await base.ended()
+    assert base.sent[0]["status"] == 200
+    model.parts.put_nowait(None)
+    await counting.ended()
+    assert counting.sent[0]["status"] == 200
+    await streaming.ended()

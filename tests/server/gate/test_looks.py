@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -42,10 +43,10 @@ def test_a_look_gives_what_it_finds() -> None:
 
 
 def test_a_look_that_hangs_is_given_up_and_holds_up_nobody_else(filesystem: Filesystem) -> None:
-    looks = Looks("the store x", patience=0.01, threads=2)
+    looks = Looks("the store x", patience=0.2, threads=2)
 
     async def scenario() -> None:
-        with pytest.raises(StoreError, match=r"the store x did not answer within 0\.01 s"):
+        with pytest.raises(StoreError, match=r"the store x did not answer within 0\.2 s"):
             await looks.take(filesystem.look)
         assert await looks.take(abs, -1) == 1
 
@@ -53,7 +54,7 @@ def test_a_look_that_hangs_is_given_up_and_holds_up_nobody_else(filesystem: File
 
 
 def test_when_all_threads_hang_looks_are_refused_at_once_until_they_return(filesystem: Filesystem) -> None:
-    looks = Looks("the store x", patience=0.01, threads=2)
+    looks = Looks("the store x", patience=0.2, threads=2)
 
     async def scenario() -> None:
         for _ in range(5):
@@ -89,3 +90,49 @@ def test_a_client_that_leaves_takes_its_look_out_of_the_queue(filesystem: Filesy
         assert filesystem.looks == 1
 
     asyncio.run(scenario())
+
+
+def test_a_look_that_hangs_counts_also_when_its_client_has_left(filesystem: Filesystem) -> None:
+    looks = Looks("the store x", patience=0.2, threads=1)
+
+    async def scenario() -> None:
+        left = asyncio.ensure_future(looks.take(filesystem.look))
+        while not filesystem.looks:
+            if left.done():  # it was given up before a thread had begun it
+                left = asyncio.ensure_future(looks.take(filesystem.look))
+            await asyncio.sleep(0)
+        left.cancel()
+        with pytest.raises(StoreError):
+            await looks.take(filesystem.look)
+        assert await refused_at_once(looks.take(abs, -1))
+        filesystem.back.set()
+        while await refused_at_once(looks.take(abs, -1)):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
+async def refused_at_once(taking: Coroutine[Any, Any, int]) -> bool:
+    """Whether a look is refused before anybody could have taken it."""
+    look = asyncio.ensure_future(taking)
+    await asyncio.sleep(0)
+    return look.done() and isinstance(look.exception(), StoreError)
+
+
+def test_each_of_many_looks_has_its_own_answer() -> None:
+    looks = Looks("the store x", threads=3)
+
+    async def scenario() -> list[int]:
+        return await asyncio.gather(*(looks.take(pow, number, 2) for number in range(200)))
+
+    before = threading.active_count()
+    assert asyncio.run(scenario()) == [number**2 for number in range(200)]
+    assert threading.active_count() <= before + 3
+
+
+def test_threads_end_with_what_they_work_for() -> None:
+    looks = Looks("the store x", threads=2)
+    worker = asyncio.run(looks.take(threading.current_thread))
+    assert worker.daemon  # one that hangs must not keep the process
+    del looks
+    worker.join()

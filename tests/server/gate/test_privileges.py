@@ -1,5 +1,6 @@
 """What only the server may say to the engine."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,3 +107,20 @@ def test_answers_of_others_cannot_be_continued() -> None:
 def test_nothing_runs_in_the_background() -> None:
     with pytest.raises(NotServed, match="background"):
         check_fields({"background": True}, ANYONE)
+
+
+def test_there_is_no_second_way_to_what_is_dropped() -> None:
+    given = {"vllm_xargs": {"kv_transfer_params": "x", "kv_cache_report_mode": "y", "mine": 1}}
+    assert sent(given)["vllm_xargs"] == {"mine": 1}
+    assert sent({"vllm_xargs": "none"})["vllm_xargs"] == "none"
+
+
+def test_beams_cannot_wait() -> None:
+    check_fields({"use_beam_search": True}, A)
+    for body, access in (({"service_tier": "flex"}, A), ({}, A.for_a_job(["sql"]))):
+        with pytest.raises(NotServed, match="beam search"):
+            check_fields({"use_beam_search": True, **body}, access)
+
+
+def test_a_key_that_gets_the_name_of_another_does_not_get_its_cache() -> None:
+    assert salt(replace(A, since="2026")) != salt(replace(A, since="2027"))

@@ -150,6 +150,16 @@ async def test_every_prompt_of_a_request_counts(clock: Clock, account: Account) 
     assert (account.prompt, account.output) == (15, 6)
 
 
+async def test_the_prompt_of_a_beam_search_counts_once(clock: Clock, account: Account) -> None:
+    """Each of its steps is a call, with all that came before as its prompt."""
+    account.beams = True
+    engine = Engine(clock, [(101, output(1))])
+    generate = metered(engine.generate)
+    for number in range(3):
+        await drain(generate("text", params(Kind.FINAL_ONLY), f"r1-{number}"))
+    assert (account.prompt, account.output) == (5, 3)
+
+
 async def test_a_stream_that_is_cancelled_is_aborted_and_what_was_seen_is_exact(clock: Clock, account: Account) -> None:
     engine = Engine(clock, [(101, output(1)), (102, output(1))], endless=True)
     task = asyncio.ensure_future(drain(metered(engine.generate)("text", params(Kind.DELTA), "r1")))

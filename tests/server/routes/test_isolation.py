@@ -1,11 +1,12 @@
 """Nothing crosses between keys: every opened path, walked with every role and every pair of tenants.
 
-Each tenant has an adapter, a mixture and a job of its own, and both see those of `public`. For every path there is a
+Each tenant has an adapter, a mixture in the cache and a job, and both see what is `public`. For every path there is a
 list of ways to reach for what is somebody else's. Whoever adds a path has to say here how it could be abused.
 """
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -69,7 +70,6 @@ class House:
         reached: the models with which requests have come to the engine's server.
         keys: the secret of each tenant in each role, and of the administrator.
         jobs: the id of each tenant's job.
-        digests: of each adapter, by name.
     """
 
     store: Store
@@ -100,7 +100,7 @@ def selections(house: House, owner: str, own: str) -> Iterator[dict[str, Any]]:
     name, digest = f"{owner}/x", house.digest(f"{owner}/x")
     texts = [name, f"{name}@1", f"{name}@latest", f"{name}@stable", f"{name}@sha256:{digest[:12]}", f"1*{name}"]
     texts += [f"0.5*{own}+0.5*{name}", f"{own}+-0.1*{name}@1", f"svd(rank=2):{own}+{name}", f"lorahub:{own}+{name}"]
-    texts += [f"{own}+0*{name}", f"{name}~0.5"]
+    texts += [f"{own}+0*{name}", f"{name}~0.5", f"0.5*{name}+0.5*public/x"]
     for text in texts:
         yield {"model": text}
         yield {"adapter": text}
@@ -114,13 +114,6 @@ def selecting(path: str) -> Callable[[House, str, str], list[Call]]:
     def calls(house: House, owner: str, own: str) -> list[Call]:
         body = {"messages": [], "prompt": "x", "input": "x", "tokens": [1], "max_tokens": 1}
         return [Call("POST", path, {**body, **each}) for each in selections(house, owner, own)]
-
-    return calls
-
-
-def looking(path: str) -> Callable[[House, str, str], list[Call]]:
-    def calls(house: House, owner: str, own: str) -> list[Call]:
-        return [Call("GET", path.format(name=f"{owner}/x"))]
 
     return calls
 
@@ -287,6 +280,8 @@ async def house(
             reply = await made.send(Call("POST", JOBS, {**spec, "scorer": "server"}), keys[owner, Role.PUBLISH])
             assert reply.status_code == 202, reply.text
             made.jobs[owner] = reply.json()["id"]
+            mixture = Call("POST", "/v1/mixtures", {"adapter": f"0.5*{owner}/x+0.5*public/x"})
+            assert (await made.send(mixture, keys[owner, Role.PUBLISH])).status_code == 200
         yield made
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -375,6 +370,32 @@ async def test_lists_show_what_is_seen(house: House, asking: str, owner: str, ro
         assert reply.status_code == 200
         assert owner not in reply.text, path
         assert asking in reply.text, path
+
+
+async def test_a_key_that_may_do_less_than_before_cannot_go_on_with_what_it_made(house: House) -> None:
+    key, id = house.keys["team-a", Role.PUBLISH], house.jobs["team-a"]
+    await house.send(Call("POST", f"{JOBS}/{id}/cancel", {}), key)
+    async with asyncio.timeout(60):
+        while (await house.send(Call("GET", f"{JOBS}/{id}"), key)).json()["status"] in ("queued", "running"):
+            await asyncio.sleep(0.01)
+    ring = KeyRing(house.store)
+    for changed, status in (({"publish": ("elsewhere/*",)}, 403), ({"adapters": ("team-a/*",)}, 404)):
+        ring.update("team-a-publish", lambda terms, changed=changed: replace(terms, **changed))
+        house.gate.keys.look()
+        reply = await house.send(Call("POST", f"{JOBS}/{id}/resume", {}), key)
+        assert reply.status_code == status, reply.text
+        ring.update("team-a-publish", lambda _: terms("team-a", Role.PUBLISH))
+        house.gate.keys.look()
+    assert (await house.send(Call("POST", f"{JOBS}/{id}/resume", {}), key)).status_code == 202
+
+
+async def test_a_key_that_gets_the_name_of_another_gets_nothing_of_it(house: House) -> None:
+    ring = KeyRing(house.store, clock=lambda: time.time() + 60)
+    ring.revoke("team-a-publish")
+    key = ring.create("team-a-publish", terms("team-a", Role.PUBLISH)).text
+    house.gate.keys.look()
+    assert (await house.send(Call("GET", JOBS), key)).json()["data"] == []
+    assert (await house.send(Call("GET", f"{JOBS}/{house.jobs['team-a']}"), key)).status_code == 404
 
 
 async def test_an_administrator_reaches_everything(house: House) -> None:
