@@ -128,7 +128,8 @@ def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
     }
     if settings.otlp_traces_endpoint is not None:
         options["--otlp-traces-endpoint"] = settings.otlp_traces_endpoint
-    return ("--enable-lora", *(word for option in options.items() for word in option))
+    # There is a line for each request already, and it says more.
+    return ("--disable-uvicorn-access-log", "--enable-lora", *(word for option in options.items() for word in option))
 
 
 def _refuse_owned(extra: Sequence[str]) -> None:

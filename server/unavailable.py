@@ -20,7 +20,7 @@ _CHUNK = 2**16
 
 def unavailable() -> bytes:
     """The HTTP response to any request, whole; the connection ends with it."""
-    error = EngineUnavailable("the server is starting or restarting: try again in a few seconds")
+    error = EngineUnavailable("the server is starting, restarting or stopping: try again in a few seconds")
     status = status_of(error)
     body = json.dumps(error_body(error, status)).encode()
     head = [

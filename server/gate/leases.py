@@ -203,6 +203,8 @@ class Leases:
 
     async def _loaded(self, name: str, place: _Place) -> Path:
         """The directory, as soon as the engine has read it; a disk that hangs must not keep the request for ever."""
+        if place.ready.done():
+            return place.ready.result()
         try:
             async with asyncio.timeout(self._patience):
                 return await asyncio.shield(place.ready)

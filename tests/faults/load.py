@@ -57,7 +57,7 @@ class Keeper:
         opened = Store.open(store, create=False)
         return [
             f"{name}@{number}"
-            for (name, number), digest in self.acknowledged.items()
+            for (name, number), digest in list(self.acknowledged.items())  # more are published meanwhile
             if not _is_there(opened, name, number, digest)
         ]
 

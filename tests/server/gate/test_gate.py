@@ -23,6 +23,8 @@ from tests.server.fakes import FakeEngine
 from tests.server.gate.application import CHAT, Connection, Model, application, client_of, settled, until
 from tests.server.replies import error_of
 
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+
 
 def test_the_stages_are_one_list_in_this_order(gate: Gate) -> None:
     assert [getattr(stage, "__name__", "") for stage in gate.stages] == [
@@ -165,12 +167,12 @@ async def test_an_undeclared_length_over_the_limit(model: Model, build_gate: Bui
 async def test_uploads_have_a_limit_of_their_own(model: Model, build_gate: BuildGate, path: str, status: int) -> None:
     app = application(model, build_gate(max_body_bytes=1024, max_upload_bytes=4096))
     async with client_of(app) as client:
-        assert (await client.post(path, content=b"x" * 3000)).status_code == status
-        assert (await client.post(path, content=b"x" * 5000)).status_code == 413
+        assert (await client.post(path, content=b"x" * 3000, headers=FORM)).status_code == status
+        assert (await client.post(path, content=b"x" * 5000, headers=FORM)).status_code == 413
 
 
 async def test_an_upload_is_counted_and_never_gathered(model: Model, build_gate: BuildGate) -> None:
-    connection = Connection(application(model, build_gate(max_upload_bytes=4096)), "/v1/adapters")
+    connection = Connection(application(model, build_gate(max_upload_bytes=4096)), "/v1/adapters", **FORM)
     for number in range(1, 5):
         await connection.give(b"x" * 1000, more=True)
         assert len(model.seen) == number
