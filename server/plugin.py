@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from argparse import Namespace
+from contextlib import suppress
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
@@ -34,8 +35,8 @@ log = logging.getLogger("vllm.loraloom.plugin")
 
 WATCH = 0.25
 """Seconds between two looks at the engine's health."""
-LAST_WORDS = 1.0
-"""Seconds that the answers of interrupted requests get to leave."""
+LAST_WORDS, FLUSH = 5.0, 0.5
+"""Seconds that interrupted requests get to be answered at most, and their answers to leave."""
 
 
 def register() -> None:
@@ -118,7 +119,11 @@ async def _end_with_the_engine(gate: Gate) -> None:
     wanted = draining.BEGUN.is_set() and not interrupted
     level = logging.DEBUG if wanted else logging.ERROR
     log.log(level, "the engine has stopped; %d requests are answered with 503", interrupted)
-    await asyncio.sleep(LAST_WORDS)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS):
+            while gate.running.count:
+                await asyncio.sleep(0.02)
+    await asyncio.sleep(FLUSH)
     gate.observer.close()
     os._exit(1)
 

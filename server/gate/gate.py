@@ -187,6 +187,8 @@ class Gate:
                 if self.engine.dead and status_of(error) is UNEXPECTED:
                     raise EngineUnavailable("the engine stopped while it worked on this request") from error
                 raise
+            if self.engine.dead:  # what was streamed ends with an error of the engine's server
+                exchange.account.ending = "failed"
 
     async def open_path(self, exchange: Exchange, onward: Handler) -> None:
         """Let only opened paths in."""

@@ -15,6 +15,11 @@ class Running:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._tasks)
+
     @contextmanager
     def listed(self) -> Iterator[None]:
         """List the current task for the length of a block."""

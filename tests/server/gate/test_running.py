@@ -31,3 +31,10 @@ async def test_a_request_that_has_failed_is_not_listed_any_more() -> None:
     with pytest.raises(KeyError), running.listed():
         raise KeyError
     assert running.interrupt() == 0
+
+
+async def test_it_tells_how_many_there_are() -> None:
+    running = Running()
+    with running.listed():
+        assert running.count == 1
+    assert running.count == 0
