@@ -127,16 +127,22 @@ def narrow(build_gate: BuildGate) -> Callable[..., Gate]:
     return build
 
 
-async def test_requests_wait_for_their_turn_at_the_edge(
-    key: MakeKey, model: Model, narrow: Callable[..., Gate]
-) -> None:
-    headers, gate = key("team"), narrow()
+async def one_behind_the_other(gate: Gate, model: Model, headers: dict[str, str]) -> tuple[Connection, Connection]:
+    """A stream that has the only seat, and a request that waits for it."""
     app = application(model, gate)
     streaming, waiting = Connection(app, **headers), Connection(app, **headers)
     await streaming.give({**ASK, "stream": True})
     await until(lambda: len(model.seen) == 1)
     await waiting.give(ASK)
     await until(lambda: gate.admission.waiting() == {"team": 1})
+    return streaming, waiting
+
+
+async def test_requests_wait_for_their_turn_at_the_edge(
+    key: MakeKey, model: Model, narrow: Callable[..., Gate]
+) -> None:
+    headers, gate = key("team"), narrow()
+    streaming, waiting = await one_behind_the_other(gate, model, headers)
     assert len(model.seen) == 1
     model.parts.put_nowait(None)
     for connection in (streaming, waiting):
@@ -149,12 +155,7 @@ async def test_who_leaves_while_it_waits_is_not_waited_for(
     key: MakeKey, model: Model, narrow: Callable[..., Gate]
 ) -> None:
     headers, gate = key("team"), narrow()
-    app = application(model, gate)
-    streaming, waiting = Connection(app, **headers), Connection(app, **headers)
-    await streaming.give({**ASK, "stream": True})
-    await until(lambda: len(model.seen) == 1)
-    await waiting.give(ASK)
-    await until(lambda: gate.admission.waiting() == {"team": 1})
+    streaming, waiting = await one_behind_the_other(gate, model, headers)
     await waiting.leave()
     await waiting.ended()
     assert (waiting.sent, gate.admission.waiting()) == ([], {})
@@ -167,12 +168,7 @@ async def test_a_server_that_stops_turns_away_those_that_wait(
     key: MakeKey, model: Model, narrow: Callable[..., Gate]
 ) -> None:
     headers, gate = key("team"), narrow()
-    app = application(model, gate)
-    streaming, waiting = Connection(app, **headers), Connection(app, **headers)
-    await streaming.give({**ASK, "stream": True})
-    await until(lambda: len(model.seen) == 1)
-    await waiting.give(ASK)
-    await until(lambda: gate.admission.waiting() == {"team": 1})
+    streaming, waiting = await one_behind_the_other(gate, model, headers)
     gate.admission.close()
     await waiting.ended()
     assert waiting.sent[0]["status"] == 503
