@@ -18,6 +18,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from loraloom.adapters.errors import InvalidName
@@ -64,6 +65,8 @@ def check_tag(text: str) -> str:
 Version: TypeAlias = int | Tag | Digest
 LATEST = Tag("latest")
 
+SHORT = 256
+"""Characters of a text that is remembered once it has been parsed: most requests ask for what others have asked for."""
 MAX_TERMS = MAX_TEXT // 2
 """Terms in the longest mixture: as many as fit into a text."""
 
@@ -141,7 +144,14 @@ def parse(text: str) -> Selection:
     Raises:
         InvalidName: with the position of the first character that does not fit.
     """
+    return _parse_short(text) if len(text) <= SHORT else _parse(text)
+
+
+def _parse(text: str) -> Selection:
     return Scanner(text).whole(_selection)
+
+
+_parse_short = lru_cache(maxsize=4096)(_parse)
 
 
 def parse_adapter(text: str) -> Adapter:

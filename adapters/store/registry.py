@@ -34,6 +34,7 @@ class Registry:
 
     Attributes:
         audit: the log in which every change is noted once it is made.
+        changes: another number after each change that was made with this object.
     """
 
     def __init__(self, objects: Objects) -> None:
@@ -41,6 +42,8 @@ class Registry:
         self._objects = objects
         self._journal = Journal(objects)
         self._is_marked = False
+        self._numbers = itertools.count(1)
+        self.changes = 0
         self._told: set[str] = set()
 
     def prepare(self) -> None:
@@ -190,7 +193,10 @@ class Registry:
 
     def _append(self, folder: str, record: Record) -> bool:
         self.prepare()
-        return self._journal.append(folder, record)
+        try:
+            return self._journal.append(folder, record)
+        finally:  # also where it is not known to be durable
+            self.changes = next(self._numbers)
 
     def _check_known(self, history: History, name: str) -> None:
         if history.name != name:

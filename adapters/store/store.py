@@ -107,6 +107,11 @@ class Store:
     def url(self) -> str:
         return self._objects.url
 
+    @property
+    def changes(self) -> int:
+        """Another number after each change of names, versions and tags that was made with this object."""
+        return self._registry.changes
+
     def resolve(self, adapter: Adapter) -> VersionRecord:
         """The version that `adapter` stands for now.
 

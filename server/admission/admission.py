@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from loraloom.server.admission.asked import Asked
@@ -34,17 +33,16 @@ class Admission:
         self._queue = Queue(rules, clock)
         self._patience = rules.patience
 
-    @asynccontextmanager
-    async def admitted(self, asked: Asked, leaving: Leaving = stays) -> AsyncIterator[Ticket]:
-        """Wait until a request may run, and keep what it needs for the length of a block.
+    async def enter(self, asked: Asked, leaving: Leaving = stays) -> Ticket:
+        """Wait until a request may run; what it needs is its own until `leave`.
 
-        However the block or the waiting ends, what the request held is for others at once.
+        Where the waiting ends in any other way, it holds nothing.
 
         Args:
             asked: what it needs.
             leaving: returns when its client leaves, who then waits no more.
 
-        Yields:
+        Returns:
             The ticket, to be told of tokens as they are computed.
 
         Raises:
@@ -53,12 +51,17 @@ class Admission:
             Disconnected: the client has left.
         """
         ticket = self._queue.ask(asked)
-        try:
-            if ticket.released is None:
+        if ticket.released is None:
+            try:
                 await self._turn(ticket, leaving)
-            yield ticket
-        finally:
-            self._queue.leave(ticket)
+            except BaseException:
+                self._queue.leave(ticket)
+                raise
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """It has ended: what it held is for others at once."""
+        self._queue.leave(ticket)
 
     def close(self) -> None:
         """Turn away all that wait, and all that will come; what runs may end."""

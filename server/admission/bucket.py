@@ -41,14 +41,12 @@ class Bucket:
         """
         if amount > limit or limit < 1:
             return None
-        checked, forced = _rates(limit)
-        state, _ = _STEPS.step(forced, self._state, now, held)
-        _, decision = _STEPS.step(checked, state, now, amount)
+        _, decision = _STEPS.step(_rates(limit)[0], self._with(held, limit, now), now, amount)
         return (decision.retry_after_ms or 0) / 1000
 
     def use(self, limit: int, amount: int, now: int) -> None:
         """Take an amount out, whether or not it is there: what is missing must come back first."""
-        self._state, _ = _STEPS.step(_rates(limit)[1], self._state, now, amount)
+        self._state = self._with(amount, limit, now)
 
     def left(self, limit: int, held: int, now: int) -> int:
         """What could be used now."""
@@ -56,8 +54,14 @@ class Bucket:
 
     def full_in(self, limit: int, held: int, now: int) -> float:
         """Seconds until everything would be there again, what others hold included."""
-        state, _ = _STEPS.step(_rates(limit)[1], self._state, now, held)
-        return max(0.0, state[0] / 1000 - now) / 1000
+        return max(0.0, self._with(held, limit, now)[0] / 1000 - now) / 1000
+
+    def _with(self, amount: int, limit: int, now: int) -> tuple[float, ...]:
+        """The state with an amount taken out, whether or not it is there."""
+        if not amount:
+            return self._state
+        state, _ = _STEPS.step(_rates(limit)[1], self._state, now, amount)
+        return state
 
     def full(self, now: int) -> bool:
         """Whether nothing of it is in use, so that it is like a new one."""

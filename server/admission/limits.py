@@ -17,6 +17,9 @@ Clock = Callable[[], float]
 """Seconds of a clock that never goes back: one that can be set would lock keys out, or let them in twice."""
 
 WITHOUT = Quota()
+REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
+"""OpenAI's headers: the limit, what is left of it, and when all of it will be there again."""
 ENDS_SOON = 1.0
 """Seconds after which to try again when too many requests run: nobody knows when one of them will end."""
 _SWEEP = 1024
@@ -130,15 +133,15 @@ class Limits:
     def headers(self, access: Access) -> list[tuple[bytes, bytes]]:
         """What is left of a key's limits per minute, in OpenAI's headers; none for what is without limit."""
         quota, meter, now = access.quota, self._meters.get(access.key) or _Meter(), self._now
-        headers = []
-        for unit, limit, bucket, held in (
-            ("requests", quota.rpm, meter.requests, 0),
-            ("tokens", quota.tpm, meter.tokens, meter.reserved),
+        headers: list[tuple[bytes, bytes]] = []
+        for names, limit, bucket, held in (
+            (REQUESTS, quota.rpm, meter.requests, 0),
+            (TOKENS, quota.tpm, meter.tokens, meter.reserved),
         ):
             if limit is not None:
                 left, full_in = bucket.left(limit, held, now), duration(bucket.full_in(limit, held, now))
-                headers += [("limit", unit, limit), ("remaining", unit, left), ("reset", unit, full_in)]
-        return [(f"x-ratelimit-{what}-{unit}".encode(), str(value).encode()) for what, unit, value in headers]
+                headers += zip(names, (b"%d" % limit, b"%d" % left, full_in.encode()), strict=True)
+        return headers
 
     @property
     def _now(self) -> int:

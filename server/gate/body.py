@@ -1,6 +1,5 @@
 """Request bodies: read within a limit, parsed once, written back."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ from pydantic_core import from_json, to_json
 
 from loraloom.server.errors import BodyTooLarge, BodyTooSlow, Disconnected, InvalidBody, WrongContentType
 from loraloom.server.gate.exchange import Exchange, Message, Receive, Scope
+from loraloom.server.gate.patience import within
 
 _LENGTH_DIGITS = 20
 VALUES, PROMPTS, LIST = 200_000, 8, 4
@@ -134,8 +134,7 @@ def counted(receive: Receive, limit: int, patience: float) -> Receive:
         if complete:  # what is awaited now is that the client leaves
             return await receive()
         try:
-            async with asyncio.timeout(patience):
-                return await receive()
+            return await within(patience, receive())
         except TimeoutError:
             raise BodyTooSlow(f"no part of the body has come for {patience:g} s: send the request again") from None
 

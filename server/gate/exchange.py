@@ -60,6 +60,12 @@ class Exchange:
     asked: Asked | None = None
     leaving: Leaving = stays
 
+    def but(self, **changes: Any) -> "Exchange":
+        """A copy that differs in some attributes: `dataclasses.replace`, which takes five times as long."""
+        other = object.__new__(Exchange)
+        other.__dict__.update(self.__dict__, **changes)
+        return other
+
     @property
     def access(self) -> Access:
         """Who asks; nobody in particular before the key has been looked at."""

@@ -7,9 +7,9 @@ is canonical, it is the request's turn, and the adapter is leased until the answ
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -40,6 +40,7 @@ from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.mixtures import Mixtures
 from loraloom.server.gate.paths import Kind, OpenPaths
+from loraloom.server.gate.patience import within
 from loraloom.server.gate.privileges import can_wait, check_fields, check_selectors, for_the_engine, without_privileges
 from loraloom.server.gate.running import Running
 from loraloom.server.gate.selection import Selector
@@ -141,10 +142,13 @@ class Gate:
                 ours = [(b"x-request-id", account.id.encode()), *account.headers, *self.limits.headers(account.access)]
                 message = {**message, "headers": [*message.get("headers", ()), *ours]}
             account.told(message)
-            await _sent(exchange.send(message), self.settings.client_timeout)
+            try:
+                await within(self.settings.client_timeout, exchange.send(message))
+            except TimeoutError:  # it is as good as gone, and must not hold a seat
+                raise Disconnected("the client takes no more of its answer") from None
 
         with self.observer.following(account, exchange.scope["headers"]):
-            await onward(replace(exchange, receive=receive, send=send))
+            await onward(exchange.but(receive=receive, send=send))
 
     async def answer_errors(self, exchange: Exchange, onward: Handler) -> None:
         """Turn an error into an answer, unless one has begun or nobody waits for it."""
@@ -176,7 +180,7 @@ class Gate:
             raise EngineUnavailable("the engine has stopped; it is being restarted")
         with self.running.listed():
             try:
-                await onward(replace(exchange, send=send))
+                await onward(exchange.but(send=send))
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or not self.engine.dead:
@@ -194,7 +198,7 @@ class Gate:
         """Let only opened paths in."""
         route = self.paths.find(exchange.account.method, exchange.scope["path"])
         exchange.account.path = route.pattern
-        await onward(replace(exchange, route=route))
+        await onward(exchange.but(route=route))
 
     async def authenticate(self, exchange: Exchange, onward: Handler) -> None:
         """Find out who asks, and whether the path is open to them; some are open to everybody."""
@@ -216,14 +220,14 @@ class Gate:
         check_selectors(exchange)
         scope = without_privileges(exchange.scope, exchange.account.id)
         scope["headers"] = self.observer.traces.onward(scope["headers"])
-        await onward(replace(exchange, scope=scope))
+        await onward(exchange.but(scope=scope))
 
     async def keep_limits(self, exchange: Exchange, onward: Handler) -> None:
         """Count the request, and refuse it if its key has used up what it may ask for."""
         account = exchange.account
         with self.limits.counted(account.access) as allowance:
             account.spent.append(allowance.spend)
-            await onward(replace(exchange, allowance=allowance))
+            await onward(exchange.but(allowance=allowance))
 
     async def bound_the_body(self, exchange: Exchange, onward: Handler) -> None:
         """Refuse bodies over the limit, before reading them where their length is declared, and too many at a time."""
@@ -232,9 +236,9 @@ class Gate:
         body.check_declared_length(exchange, limit)
         receive = body.counted(exchange.receive, limit, self.settings.client_timeout)
         if uploads:  # these go to the disk
-            return await onward(replace(exchange, receive=receive))
+            return await onward(exchange.but(receive=receive))
         with self.bodies.counted(exchange.access.key, receive) as counting:
-            await onward(replace(exchange, receive=counting))
+            await onward(exchange.but(receive=counting))
 
     async def select(self, exchange: Exchange, onward: Handler) -> None:
         """Resolve what the body selects to one version, and write its canonical name into the body."""
@@ -258,7 +262,7 @@ class Gate:
         sent = for_the_engine(fields, choice, account.access, share_cache=share_cache)
         scope, receive = body.replayed(sent, exchange.scope, exchange.receive)
         leaving = partial(body.leaving, exchange.receive)
-        return replace(exchange, scope=scope, receive=receive, choice=choice, asked=asked, leaving=leaving)
+        return exchange.but(scope=scope, receive=receive, choice=choice, asked=asked, leaving=leaving)
 
     def _asked(self, exchange: Exchange, fields: Mapping[str, Any], choice: Choice) -> Asked | None:
         """What the engine is asked to compute, for the queue; None where it is not asked."""
@@ -282,12 +286,14 @@ class Gate:
         exchange.allowance.reserve(exchange.asked.work.tokens)
         account = exchange.account
         account.note_queued()
-        async with AsyncExitStack() as held:
-            with self.observer.step("admit"):
-                ticket = await held.enter_async_context(self.admission.admitted(exchange.asked, exchange.leaving))
+        with self.observer.step("admit"):
+            ticket = await self.admission.enter(exchange.asked, exchange.leaving)
+        try:
             account.note_admitted()
             account.spent.append(ticket.spend)
             await onward(exchange)
+        finally:
+            self.admission.leave(ticket)
 
     async def lease(self, exchange: Exchange, onward: Handler) -> None:
         """Hold the selected adapter until the answer has been sent."""
@@ -312,15 +318,6 @@ class Gate:
             account.headers += _telling(outcome)
         self.observer.events.asked(resident=self.leases.resident(model))
         await held.enter_async_context(self.leases.hold(model, content))
-
-
-async def _sent(sending: Awaitable[None], patience: float) -> None:
-    """Send a part of an answer; a client that does not take it is as good as gone, and must not hold a seat."""
-    try:
-        async with asyncio.timeout(patience):
-            await sending
-    except TimeoutError:
-        raise Disconnected("the client takes no more of its answer") from None
 
 
 def _telling(outcome: Outcome) -> list[tuple[bytes, bytes]]:

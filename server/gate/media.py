@@ -37,6 +37,6 @@ def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         value = inside.pop()
         if isinstance(value, dict):
             yield value
-            inside += value.values()
+            inside += [part for part in value.values() if not isinstance(part, str)]
         elif isinstance(value, list):
             inside += value

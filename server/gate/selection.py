@@ -1,6 +1,7 @@
 """From what a request's body asks for to one immutable adapter: a version, or a mixture of versions."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from loraloom.adapters.errors import InvalidMixture
@@ -17,6 +18,7 @@ from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.lorax import merged_adapters
 from loraloom.server.gate.placement import Application, OnTheBase, Placement
+from loraloom.server.gate.recent import Recent
 
 METHODS = ("exact", "lorahub", "svd")
 """How a request may mix; the others work on whole matrices and take too long."""
@@ -46,6 +48,7 @@ class Selector:
         max_mixture_terms: int = 32,
         placement: Placement | None = None,
         looks: Looks | None = None,
+        recent: Recent | None = None,
     ) -> None:
         """
         Args:
@@ -56,8 +59,10 @@ class Selector:
             max_mixture_terms: adapters in one mixture.
             placement: how adapters are put onto what is served; by default onto the base model.
             looks: takes looks into the store.
+            recent: what they found a moment ago.
         """
         self._looks = looks or Looks(f"the store {store.url}")
+        self._recent = recent or Recent(lambda: store.changes)
         self.everything = View(store, ANYONE)
         self._base_names = tuple(base_names)
         self._fits = fits
@@ -67,7 +72,7 @@ class Selector:
         self._placement = placement or OnTheBase(self._base_names[0])
 
     async def choose(self, body: Mapping[str, Any], view: View) -> Choice:
-        """What the body selects among what is seen, resolved to what can be served.
+        """What the body selects among what is seen, resolved to what can be served; see `Recent` for how fresh that is.
 
         Raises:
             InvalidBody: fields of the wrong type, or that contradict each other.
@@ -82,7 +87,7 @@ class Selector:
         wanted = self._wanted(body)
         if isinstance(wanted, Choice):
             return wanted
-        return await self._looks.take(self.settle, wanted, view)
+        return await self._recent.find((wanted, view.access), partial(self._looks.take, self.settle, wanted, view))
 
     def settle_own(self, selection: Selection) -> Choice:
         """As `settle`, for this server's own needs, which no key limits."""

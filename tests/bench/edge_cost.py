@@ -4,7 +4,8 @@ Keys are in force, every limit is set, and requests are counted, written to the 
 asks for an adapter by a tag. As in `edge_cpu` there are no sockets, and what is measured is the processor time of the
 whole process, threads included, in turns. What a stage costs is the difference that it makes to those before it, in
 what is behind it too: what is known of a request after `select`, for one, is more to write down. What a part costs that
-is no stage is the difference that it makes to leave it out.
+is no stage is the difference that it makes to leave it out. The adapters are asked for in turn, as fast as one after
+the other can be answered; where nobody has asked for one a moment ago, the store is looked at in a thread.
 """
 
 import gc
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -26,8 +27,8 @@ from loraloom.adapters.store import Store
 from loraloom.server.access.keyring import KeyRing
 from loraloom.server.access.records import Terms
 from loraloom.server.gate.exchange import ACCOUNT, ASGIApp, Receive, Scope, Send, Stage
-from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.middleware import GateMiddleware
+from loraloom.server.gate.recent import Recent
 from loraloom.server.gate.selection import Selector
 from loraloom.server.observe import logs
 from loraloom.server.observe.account import Account
@@ -39,8 +40,6 @@ from tests.bench.edge_store import TAG, filled, used_names
 from tests.bench.estimate import Estimate, median, paired_difference
 from tests.bench.outcome import Goal, Outcome, Table
 from tests.bench.registry import Benchmark
-
-T = TypeVar("T")
 
 NAMES = 1_000
 """In the store."""
@@ -54,9 +53,9 @@ LIMIT = 300.0
 """Microseconds of processor time that the whole gate may add to a request."""
 WHOLE = "all of it"
 LEDGER, LOG, LIMITS = "its line in the ledger", "its line in the log", "its key's limits"
-HOP = "the way to a thread, in which the store is looked at"
-PARTS = (LEDGER, LOG, LIMITS, HOP)
+PARTS = (LEDGER, LOG, LIMITS)
 """What is left out, each for itself."""
+LOOKING = "all of it, with a look at the store for each request"
 STREAMED = f"all of it, {LONG} tokens streamed"
 BARE_STREAMED = f"{BARE}, streamed"
 PLENTY = 10**9
@@ -83,14 +82,6 @@ class Untold(Observer):
         self.ledger.add(account)
 
 
-class Here(Looks):
-    """Takes looks where it is asked for them; a filesystem that hangs would stop everything."""
-
-    async def take(self, look: Callable[..., T], *arguments: object) -> T:
-        """See `Looks`."""
-        return look(*arguments)
-
-
 def counting(app: ASGIApp, pieces: int) -> ASGIApp:
     """An application whose answer costs tokens, as the engine's meter tells them."""
 
@@ -108,7 +99,8 @@ def counting(app: ASGIApp, pieces: int) -> ASGIApp:
 def trials(store: Store, observer: Observer, keys: Mapping[str, str]) -> list[Trial]:
     """Every application: bare, behind ever more stages, behind all of them, and behind all but one part."""
     whole = gate(store, observer)
-    here = Selector(store, [BASE_NAME], whole.base, Limit(whole.selector.max_rank, False), looks=Here("the store"))
+    forgetful = Recent(lambda: store.changes, lifetime=0.0)
+    looking = Selector(store, [BASE_NAME], whole.base, Limit(whole.selector.max_rank, False), recent=forgetful)
     stages = list(whole.stages)
     limited, unlimited = (_requests(store, keys[name]) for name in ("limited", "unlimited"))
     unwritten, untold = replace(observer, ledger=None), Untold(**vars(observer))
@@ -119,7 +111,7 @@ def trials(store: Store, observer: Observer, keys: Mapping[str, str]) -> list[Tr
         _trial(LEDGER, replace(whole, observer=unwritten), limited),
         _trial(LOG, replace(whole, observer=untold), limited),
         _trial(LIMITS, whole, unlimited),
-        _trial(HOP, replace(whole, selector=here), limited),
+        _trial(LOOKING, replace(whole, selector=looking), limited),
         Trial(BARE_STREAMED, stub(LONG), limited(None), 200),
         _trial(STREAMED, whole, limited, pieces=LONG),
     ]
@@ -214,6 +206,7 @@ def outcome(samples: Samples) -> Outcome:
         **{after: paired_difference(samples[after], samples[before]) for before, after in pairwise(stages)},
         WHOLE: paired_difference(samples[WHOLE], samples[BARE]),
         **{f"of which {part}": paired_difference(samples[WHOLE], samples[part]) for part in PARTS},
+        LOOKING: paired_difference(samples[LOOKING], samples[BARE]),
         STREAMED: paired_difference(samples[STREAMED], samples[BARE_STREAMED]),
     }
     return Outcome(

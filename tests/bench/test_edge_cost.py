@@ -10,11 +10,11 @@ from tests.bench import edge_cost
 from tests.bench.edge_cost import (
     BARE,
     BARE_STREAMED,
-    HOP,
     KEYS,
     LEDGER,
     LIMIT,
     LOG,
+    LOOKING,
     PARTS,
     PROMPT,
     STREAMED,
@@ -42,11 +42,11 @@ def test_requests_are_limited_counted_and_told_unless_that_is_left_out(
     ledger = [line for path in (tmp_path / "usage").iterdir() for line in path.read_text().splitlines()]
     log = (tmp_path / "server.log").read_text().splitlines()
     # What is selected is in the ledger, and every request to the gate is in the log.
-    selecting = ["select", "admit", "lease", WHOLE, *PARTS, STREAMED]
+    selecting = ["select", "admit", "lease", WHOLE, *PARTS, LOOKING, STREAMED]
     assert len(ledger) == COUNT * (len(selecting) - 1)
     assert len(log) == COUNT * (len(each) - len([BARE, BARE_STREAMED, "the account", LOG]))
     assert f'"prompt":{PROMPT},"cached":0,"output":{TOKENS}' in ledger[0]
-    assert {WHOLE, LEDGER, LOG, HOP, "authenticate"} < samples.keys()
+    assert {WHOLE, LEDGER, LOG, LOOKING, "authenticate"} < samples.keys()
 
 
 def test_the_keys_are_over_when_it_has_been_measured(tmp_path: Path) -> None:
@@ -65,7 +65,8 @@ def test_the_keys_are_over_when_it_has_been_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("whole", "met"), [(LIMIT, True), (LIMIT + 10, False)])
 def test_the_whole_gate_decides_about_the_goal(whole: float, met: bool) -> None:
     costs = {BARE: 0.0, "select": 100.0, "lease": whole, WHOLE: whole, **dict.fromkeys(PARTS, whole - 30.0)}
-    samples = {about: [cost, cost] for about, cost in {**costs, BARE_STREAMED: 10.0, STREAMED: 900.0}.items()}
+    others = {LOOKING: whole + 50.0, BARE_STREAMED: 10.0, STREAMED: 900.0}
+    samples = {about: [cost, cost] for about, cost in (costs | others).items()}
     made = outcome(samples)
     assert [goal.met for goal in made.goals] == [met]
     assert {about: value["value"] for about, value in made.results.items()} == {  # type: ignore[index]
@@ -73,5 +74,6 @@ def test_the_whole_gate_decides_about_the_goal(whole: float, met: bool) -> None:
         "lease": whole - 100.0,
         WHOLE: whole,
         **{f"of which {part}": 30.0 for part in PARTS},
+        LOOKING: whole + 50.0,
         STREAMED: 890.0,
     }

@@ -154,6 +154,27 @@ def test_the_nearest_names_are_told_on_a_miss(open_store: OpenStore, adapters: l
     assert caught.value.nearest == ("sql-small", "sql-Smart")
 
 
+def test_every_change_has_another_number(open_store: OpenStore, adapters: list[Path]) -> None:
+    store = open_store()
+    changes: list[Callable[[], object]] = [
+        lambda: store.publish(adapters[0], "sql"),
+        lambda: store.publish(adapters[1], "sql"),
+        lambda: store.tag("sql", "stable", 1),
+        lambda: store.tag("sql", "stable", 2),
+        lambda: store.rollback("sql", "stable"),
+        lambda: store.remove("sql", 2),
+    ]
+    seen = {store.changes}
+    for change in changes:
+        change()
+        assert store.changes not in seen
+        seen.add(store.changes)
+    before = store.changes
+    store.resolve(Adapter("sql"))
+    open_store().publish(adapters[2], "sql")
+    assert store.changes == before
+
+
 def test_names_differ_by_more_than_case(open_store: OpenStore, adapters: list[Path]) -> None:
     store = open_store()
     store.publish(adapters[0], "org/Sql")

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -10,8 +11,19 @@ from loraloom.server.admission.admission import Admission
 from loraloom.server.admission.asked import Asked
 from loraloom.server.admission.estimate import Estimate
 from loraloom.server.admission.rules import Rules
+from loraloom.server.admission.ticket import Ticket
 from loraloom.server.errors import Draining, QueueFull
 from tests.server.admission.simulated import FakeClock
+
+
+@asynccontextmanager
+async def admitted(admission: Admission, asked: Asked) -> AsyncIterator[Ticket]:
+    """A request that runs for the length of a block."""
+    ticket = await admission.enter(asked)
+    try:
+        yield ticket
+    finally:
+        admission.leave(ticket)
 
 
 class Request:
@@ -25,7 +37,7 @@ class Request:
         self.task = asyncio.ensure_future(self._run(asked))
 
     async def _run(self, asked: Asked) -> None:
-        async with self._admission.admitted(asked) as ticket:
+        async with admitted(self._admission, asked) as ticket:
             self.entered, self.waited = True, ticket.waited
             await self._end.wait()
 
@@ -76,7 +88,7 @@ async def test_a_caller_that_leaves_the_queue_leaves_no_trace() -> None:
 async def test_a_caller_that_leaves_as_its_turn_comes_gives_it_to_the_next() -> None:
     admission = Admission(Rules(1, 1))
     async with AsyncExitStack() as held:
-        await held.enter_async_context(admission.admitted(Asked("k")))
+        await held.enter_async_context(admitted(admission, Asked("k")))
         second, third = await request(admission), await request(admission)
         await held.aclose()
         second.task.cancel()
@@ -90,28 +102,28 @@ async def test_a_caller_that_leaves_as_its_turn_comes_gives_it_to_the_next() -> 
 async def test_a_request_that_fails_gives_everything_back() -> None:
     admission = Admission(Rules(1, 1))
     with pytest.raises(KeyError):
-        async with admission.admitted(Asked("k", "x@1")):
+        async with admitted(admission, Asked("k", "x@1")):
             raise KeyError
     assert (admission.running(), admission.adapters()) == ({}, [])
 
 
 async def test_patience_ends() -> None:
     admission = Admission(Rules(1, 1, patience=0.001))
-    async with admission.admitted(Asked("k")):
+    async with admitted(admission, Asked("k")):
         with pytest.raises(QueueFull, match=r"0\.001 s"):
-            async with admission.admitted(Asked("k")):
+            async with admitted(admission, Asked("k")):
                 pass
         assert admission.waiting() == {}
 
 
 async def test_where_nobody_may_wait_a_request_comes_in_at_once_or_not_at_all() -> None:
     admission = Admission(Rules(1, 1, most_waiting=0))
-    async with admission.admitted(Asked("k")):
+    async with admitted(admission, Asked("k")):
         with pytest.raises(QueueFull):
-            async with admission.admitted(Asked("k")):
+            async with admitted(admission, Asked("k")):
                 pass
         assert admission.waiting() == {}
-    async with admission.admitted(Asked("k")):
+    async with admitted(admission, Asked("k")):
         pass
 
 
@@ -123,7 +135,7 @@ async def test_a_server_that_stops_lets_nobody_in_any_more() -> None:
     with pytest.raises(Draining):
         waiting.task.result()
     with pytest.raises(Draining):
-        async with admission.admitted(Asked("k")):
+        async with admitted(admission, Asked("k")):
             pass
     await running.end()
     assert running.task.exception() is None
@@ -142,7 +154,7 @@ async def test_no_storm_leaks_a_seat(seed: int) -> None:
         for _ in range(chance.randrange(30)):
             await asyncio.sleep(0)
         asked = Asked(chance.choice("abc"), chance.choice((None, "x", "y", "z")), Estimate(chance.randrange(6), 5, 5))
-        async with admission.admitted(asked) as ticket:
+        async with admitted(admission, asked) as ticket:
             most = max(most, sum(admission.running().values()))
             assert len(admission.adapters()) <= 2
             for _ in range(chance.randrange(6)):
@@ -159,5 +171,5 @@ async def test_no_storm_leaks_a_seat(seed: int) -> None:
     assert {type(outcome) for outcome in outcomes} <= {type(None), KeyError, QueueFull, asyncio.CancelledError}
     assert 0 < most <= 4
     assert (admission.running(), admission.waiting(), admission.adapters()) == ({}, {}, [])
-    async with admission.admitted(Asked("a", None, Estimate(100, 1, 1))):
+    async with admitted(admission, Asked("a", None, Estimate(100, 1, 1))):
         assert admission.running() == {"a": 1}

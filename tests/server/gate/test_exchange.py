@@ -1,6 +1,6 @@
 """Exchanges and the order of stages."""
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ def exchange(*headers: tuple[bytes, bytes]) -> Exchange:
 def noting(name: str) -> Stage:
     async def stage(exchange: Exchange, onward: Handler) -> None:
         exchange.scope["passed"].append(name)
-        await onward(replace(exchange, scope={**exchange.scope, "last": name}))
+        await onward(exchange.but(scope={**exchange.scope, "last": name}))
         exchange.scope["passed"].append(f"{name} again")
 
     return stage
@@ -34,6 +34,15 @@ async def test_the_first_stage_is_the_outermost() -> None:
     await in_order([noting("a"), noting("b")], last)(request)
     assert request.scope["passed"] == ["a", "b", "after b", "b again", "a again"]
     assert "last" not in request.scope
+
+
+def test_a_copy_differs_in_what_is_said_and_in_nothing_else() -> None:
+    before = exchange((b"host", b"x"))
+    after = before.but(scope={}, leaving=unused)
+    assert after == replace(before, scope={}, leaving=unused)
+    assert before.scope["headers"] == [(b"host", b"x")]
+    with pytest.raises(FrozenInstanceError):
+        after.scope = {}  # type: ignore[misc]
 
 
 async def test_no_stages() -> None:

@@ -10,13 +10,17 @@ from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.errors import AdapterNotFound, BaseMismatch, InvalidMixture, InvalidName, VersionNotFound
 from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.mixtures.recipe import Recipe
-from loraloom.adapters.names import parse, parse_adapter
+from loraloom.adapters.names import Adapter, parse, parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.access.access import Access, Role
+from loraloom.server.access.patterns import Patterns
+from loraloom.server.access.view import View
 from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.errors import InvalidAlpha, InvalidBody, NotServed, RankTooHigh
 from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.placement import Application
+from loraloom.server.gate.recent import Recent
 from loraloom.server.gate.selection import Selector
 from loraloom.server.proxy.placement import OnThePair
 from tests.adapters.small_adapters import small_adapter
@@ -407,6 +411,35 @@ async def test_the_base_in_another_case_is_no_base(selector: Selector) -> None:
 
 def test_resolving_without_a_request(selector: Selector, two: tuple[VersionRecord, VersionRecord]) -> None:
     assert selector.resolve(parse_adapter("org/sql@stable"), selector.everything) == two[0]
+
+
+async def test_who_asks_again_is_answered_without_a_look_until_this_process_changes_something(
+    store: Store, served_base: ServedBase, two: tuple[VersionRecord, VersionRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = Recent(lambda: store.changes, lambda: 0.0)
+    selector = Selector(store, [BASE], served_base, Limit(MAX_RANK), recent=still)
+    looks: list[Adapter] = []
+    resolve = store.resolve
+
+    def noted(adapter: Adapter) -> VersionRecord:
+        looks.append(adapter)
+        return resolve(adapter)
+
+    monkeypatch.setattr(store, "resolve", noted)
+    for _ in range(2):
+        assert (await selector.choose({"model": "org/sql@stable"}, selector.everything)).model == "org/sql@1"
+    assert len(looks) == 1
+    store.tag("org/sql", "stable", 2)
+    assert (await selector.choose({"model": "org/sql@stable"}, selector.everything)).model == "org/sql@2"
+
+
+async def test_what_one_key_has_found_is_not_given_to_another(
+    selector: Selector, store: Store, two: tuple[VersionRecord, VersionRecord]
+) -> None:
+    assert (await selector.choose({"model": "org/sql"}, selector.everything)).model == "org/sql@2"
+    other = View(store, Access("b", Role.INFER, Patterns(("team-b/*",))))
+    with pytest.raises(AdapterNotFound):
+        await selector.choose({"model": "org/sql"}, other)
 
 
 class RecordingStore(Store):
