@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+
+from loraloom.server.cli.access_parser import add_audit, add_keys, add_usage
+from loraloom.server.cli.arguments import Commands, command
 
 SETTINGS = {
     "--served-name": (str, "N", "name of the base model in requests"),
@@ -75,27 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_adapters(commands)
     _add_compose(commands)
     _add_proxy(commands)
-    _add_usage(commands)
-    _add_keys(commands)
-    _add_audit(commands)
+    add_usage(commands)
+    add_keys(commands)
+    add_audit(commands)
     return parser
-
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _command(commands: Commands, name: str, module: str, function: str, help: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-    parser.set_defaults(module=module, function=function)
-    _add_configuration(parser)
-    return parser
-
-
-def _add_configuration(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration file [loraloom.yaml, if it is there]"
-    )
-    parser.add_argument("--adapters", metavar="STORE", help="the adapter store: a directory or an fsspec URL")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +97,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(commands: Commands) -> None:
-    parser = _command(commands, "serve", "serve", "serve", "serve a base model and every adapter in the store")
+    parser = command(commands, "serve", "serve", "serve", "serve a base model and every adapter in the store")
     parser.usage = "loraloom serve MODEL [options] [-- vLLM arguments]"
     parser.add_argument("model", nargs="?", metavar="MODEL", help="directory or Hugging Face id of the base model")
     parser.add_argument(
@@ -122,7 +107,7 @@ def _add_serve(commands: Commands) -> None:
 
 
 def _add_demo(commands: Commands) -> None:
-    parser = _command(
+    parser = command(
         commands, "demo", "demo", "demo", "serve a small model with its demo adapters and show a mixed batch"
     )
     parser.add_argument("--host", metavar="H", help="address to listen on [127.0.0.1]")
@@ -131,9 +116,7 @@ def _add_demo(commands: Commands) -> None:
 
 
 def _add_doctor(commands: Commands) -> None:
-    parser = _command(
-        commands, "doctor", "doctor", "doctor", "say what is wrong with this machine or the configuration"
-    )
+    parser = command(commands, "doctor", "doctor", "doctor", "say what is wrong with this machine or the configuration")
     parser.add_argument("model", nargs="?", metavar="MODEL", help="also check that this model can be served")
     _add_settings(parser)
 
@@ -150,11 +133,11 @@ def _add_adapters(commands: Commands) -> None:
 
 
 def _add_publishing(adapters: Commands) -> None:
-    add = _command(adapters, "add", "publishing", "add", "add an adapter as a new version")
+    add = command(adapters, "add", "publishing", "add", "add an adapter as a new version")
     add.add_argument("source", metavar="SOURCE", help="a folder, a Hugging Face id, or a URL such as s3://bucket/path")
     add.add_argument("--name", required=True, help="the adapter's name, one or two parts: NAME or ORG/NAME")
     _add_publication(add)
-    several = _command(adapters, "import", "publishing", "import_modules", "add what vLLM's --lora-modules lists")
+    several = command(adapters, "import", "publishing", "import_modules", "add what vLLM's --lora-modules lists")
     several.add_argument(
         "entries", nargs="+", metavar="ENTRY", help="name=path, a JSON object, or @FILE with a JSON list or one a line"
     )
@@ -173,20 +156,20 @@ def _add_publication(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_looking(adapters: Commands) -> None:
-    listing = _command(adapters, "list", "adapters", "list_adapters", "list the adapters")
+    listing = command(adapters, "list", "adapters", "list_adapters", "list the adapters")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    show = _command(adapters, "show", "adapters", "show", "show an adapter's versions, tags and provenance")
+    show = command(adapters, "show", "adapters", "show", "show an adapter's versions, tags and provenance")
     show.add_argument("name", metavar="NAME")
     show.add_argument("--json", action="store_true", help="print JSON")
-    verify = _command(adapters, "verify", "adapters", "verify", "read everything again and compare it with its digests")
+    verify = command(adapters, "verify", "adapters", "verify", "read everything again and compare it with its digests")
     verify.add_argument("name", metavar="NAME", nargs="?")
-    export = _command(adapters, "export", "adapters", "export", "write a version as a folder that peft and vLLM load")
+    export = command(adapters, "export", "adapters", "export", "write a version as a folder that peft and vLLM load")
     export.add_argument("adapter", metavar="NAME[@VERSION|@TAG]")
     export.add_argument("folder", metavar="DIR", type=Path, help="a folder that is empty, or is not there yet")
 
 
 def _add_mix(adapters: Commands) -> None:
-    mix = _command(adapters, "mix", "mix", "mix", "publish a mixture of adapters as an adapter of its own")
+    mix = command(adapters, "mix", "mix", "mix", "publish a mixture of adapters as an adapter of its own")
     mix.add_argument(
         "mixture", metavar="MIXTURE", help="what to mix, such as 0.6*sql+0.4*date or 'svd(rank=8):sql+date'"
     )
@@ -198,20 +181,20 @@ def _add_mix(adapters: Commands) -> None:
 
 
 def _add_changing(adapters: Commands) -> None:
-    tag = _command(adapters, "tag", "adapters", "tag", "let a tag name a version")
+    tag = command(adapters, "tag", "adapters", "tag", "let a tag name a version")
     tag.add_argument("name", metavar="NAME")
     tag.add_argument("tag", metavar="TAG")
     tag.add_argument("version", metavar="VERSION", type=int)
-    rollback = _command(adapters, "rollback", "adapters", "rollback", "let a tag name what it named before")
+    rollback = command(adapters, "rollback", "adapters", "rollback", "let a tag name what it named before")
     rollback.add_argument("name", metavar="NAME")
     rollback.add_argument("tag", metavar="TAG")
-    pin = _command(adapters, "pin", "adapters", "pin", "let servers keep an adapter in main memory")
+    pin = command(adapters, "pin", "adapters", "pin", "let servers keep an adapter in main memory")
     pin.add_argument("adapter", metavar="NAME[@VERSION|@TAG]")
-    unpin = _command(adapters, "unpin", "adapters", "unpin", "end a pin")
+    unpin = command(adapters, "unpin", "adapters", "unpin", "end a pin")
     unpin.add_argument("adapter", metavar="NAME[@VERSION|@TAG]")
-    remove = _command(adapters, "remove", "adapters", "remove", "remove one version, or all of an adapter")
+    remove = command(adapters, "remove", "adapters", "remove", "remove one version, or all of an adapter")
     remove.add_argument("adapter", metavar="NAME[@VERSION]")
-    gc = _command(adapters, "gc", "adapters", "gc", "free the space of removed versions and killed writers")
+    gc = command(adapters, "gc", "adapters", "gc", "free the space of removed versions and killed writers")
     gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
 
 
@@ -222,13 +205,13 @@ def _add_compose(commands: Commands) -> None:
         description="Learn weightings of adapters from a few examples, without gradients, and publish what is better.",
     )
     compose = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    init = _command(compose, "init", "compose", "init", "write a job with every field explained")
+    init = command(compose, "init", "compose", "init", "write a job with every field explained")
     init.add_argument("file", metavar="FILE", type=Path, nargs="?", default=Path("job.yaml"), help="[job.yaml]")
     run = _job_command(compose, "run", "run", "run a job, from its description to its verdict")
     run.add_argument("spec", metavar="SPEC", type=Path, help="the job's description, YAML or JSON")
     run.add_argument("--base", metavar="MODEL", help="the base model [what the job or its adapters name]")
     run.add_argument("--check", action="store_true", help="only check it, and say what would be done")
-    demo = _command(compose, "demo", "compose_demo", "demo", "run one of the demo's jobs on the demo model")
+    demo = command(compose, "demo", "compose_demo", "demo", "run one of the demo's jobs on the demo model")
     demo.add_argument(
         "name", metavar="JOB", nargs="?", default="two-tasks", help="two-tasks, people or chat [two-tasks]"
     )
@@ -247,7 +230,7 @@ def _add_compose(commands: Commands) -> None:
 
 
 def _job_command(compose: Commands, name: str, function: str, help: str) -> argparse.ArgumentParser:
-    parser = _command(compose, name, "compose", function, help)
+    parser = command(compose, name, "compose", function, help)
     parser.add_argument("--jobs", type=Path, metavar="DIR", help="folder of the jobs [in the user's data folder]")
     return parser
 
@@ -259,103 +242,15 @@ def _add_proxy(commands: Commands) -> None:
         description="Proxy-tuning: adapters of a small model steer a large one, which stays as it is.",
     )
     proxy = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = _command(proxy, "check", "proxy", "check", "say whether two models fit together, and what that costs")
+    check = command(proxy, "check", "proxy", "check", "say whether two models fit together, and what that costs")
     check.add_argument("large", metavar="LARGE", help="directory or Hugging Face id of the model to steer")
     check.add_argument("small", metavar="SMALL", help="the small model that adapters are trained on")
     check.add_argument("--expert", metavar="TUNED", help="a fully tuned copy of SMALL, as for `--proxy-expert`")
     check.add_argument("--json", action="store_true", help="print JSON")
-    evaluation = _command(proxy, "eval", "proxy_eval", "run", "compare steering with direct tuning, on your own tasks")
+    evaluation = command(proxy, "eval", "proxy_eval", "run", "compare steering with direct tuning, on your own tasks")
     evaluation.add_argument("spec", metavar="SPEC", type=Path, help="the models and the tasks, YAML or JSON")
     evaluation.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("proxy-eval"), help="folder for what is found [proxy-eval]"
     )
     evaluation.add_argument("--check", action="store_true", help="only check it, and say what would be done")
     evaluation.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_audit(commands: Commands) -> None:
-    group = commands.add_parser(
-        "audit",
-        help="show who changed what in a store, and check that log",
-        description="The log of every change in a store, which shows whether it was tampered with.",
-    )
-    audit = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listing = _command(audit, "list", "audit", "list_entries", "list the changes, oldest first")
-    listing.add_argument("--name", metavar="N", help="only those of this adapter or key")
-    listing.add_argument("--action", metavar="A", help="only publish, tag, rollback, remove, pin, unpin, key.create, …")
-    listing.add_argument("--by", metavar="WHO", help="only those by this user or key")
-    listing.add_argument("--since", metavar="WHEN", help="only since 2026-12-31, or for the last 7d, 12h or 30m")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    verify = _command(audit, "verify", "audit", "verify", "check the log, and the records that it names")
-    verify.add_argument("--head", metavar="NUMBER:HASH", help="an end of the log that was printed earlier")
-    _command(audit, "adopt", "audit", "adopt", "take the records that have no entry into the log")
-
-
-def _add_keys(commands: Commands) -> None:
-    group = commands.add_parser(
-        "keys",
-        help="say who may use the servers of a store, and for what",
-        description="Manage the keys of a store. Its servers follow within a second; they need not be restarted.",
-    )
-    keys = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    create = _key_command(keys, "create", "create", "make a key, and print it: this once, and nothing else")
-    create.add_argument("--name", required=True, help="what the key is called in lists, metrics and logs")
-    update = _key_command(keys, "update", "update", "change what a key may do; its secret stays")
-    for parser, role in ((create, "infer"), (update, None)):
-        _add_terms(parser, role)
-    listing = _key_command(keys, "list", "list_keys", "list the keys, without their secrets")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    rotate = _key_command(keys, "rotate", "rotate", "give a key a new secret, and print it")
-    rotate.add_argument(
-        "--grace", metavar="SPAN", help="how long the one before it stays valid, such as 1h [not at all]"
-    )
-    revoke = _key_command(keys, "revoke", "revoke", "end a key at once")
-    for parser in (update, rotate, revoke):
-        parser.add_argument("name", metavar="NAME")
-
-
-def _key_command(keys: Commands, name: str, function: str, help: str) -> argparse.ArgumentParser:
-    parser = keys.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-    parser.set_defaults(module="keys", function=function)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file [loraloom.yaml]")
-    # Where `--adapters` says which adapters a key is for, it cannot name the store, as it does everywhere else.
-    flags = ["--store"] if name in ("create", "update") else ["--store", "--adapters"]
-    parser.add_argument(
-        *flags, dest="adapters", metavar="STORE", help="the adapter store: a directory or an fsspec URL"
-    )
-    return parser
-
-
-def _add_terms(parser: argparse.ArgumentParser, role: str | None) -> None:
-    told = f" [{role}]" if role else ""
-    parser.add_argument(
-        "--role", choices=("infer", "publish", "admin", "monitor"), default=role, help=f"what it is for{told}"
-    )
-    parser.add_argument(
-        "--adapters", dest="names", metavar="PATTERNS", help="adapters that it may use: 'team-a/*,public/*', or '*'"
-    )
-    parser.add_argument("--publish", metavar="PATTERNS", help="names under which it may publish [those of --adapters]")
-    parser.add_argument(
-        "--sources", metavar="PREFIXES", help="what it may publish from, or all [what the server allows]"
-    )
-    parser.add_argument("--expires", metavar="WHEN", help="a span such as 90d, 12h or 30m, a date, or never [never]")
-    parser.add_argument("--rpm", metavar="N", help="requests a minute, or none [none]")
-    parser.add_argument("--tpm", metavar="N", help="tokens a minute, of prompts and answers, or none [none]")
-    parser.add_argument("--concurrency", metavar="N", help="requests at a time, or none [none]")
-
-
-def _add_usage(commands: Commands) -> None:
-    usage = _command(commands, "usage", "usage", "usage", "sum up what was used, by key, adapter or time")
-    usage.add_argument(
-        "--by",
-        metavar="GROUP[,GROUP]",
-        default="key,adapter",
-        help="key, adapter, model (with its version), path, month, day, hour, status or ending [key,adapter]",
-    )
-    usage.add_argument("--since", metavar="T", help="requests from then on: 2026-01-31, 2026-01-31T12:00, or 30d (ago)")
-    usage.add_argument("--until", metavar="T", help="requests before then")
-    usage.add_argument("--key", metavar="NAME", help="requests of this key only")
-    usage.add_argument("--folder", metavar="DIR", type=Path, help="folder of the ledgers [the setting `usage`]")
-    form = usage.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print CSV")

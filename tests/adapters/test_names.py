@@ -8,6 +8,7 @@ from loraloom.adapters.errors import InvalidName
 from loraloom.adapters.methods import EXACT, METHODS, Method
 from loraloom.adapters.names import (
     LATEST,
+    SHORT,
     Adapter,
     Digest,
     Mixture,
@@ -205,6 +206,14 @@ def test_refused_with_the_position(text: str, position: int) -> None:
         parse(text)
     assert caught.value.position == position
     assert caught.value.text == text
+
+
+def test_what_many_ask_for_is_parsed_once() -> None:
+    text = "org/sql@stable"
+    assert parse(text) is parse(text)
+    long = "+".join(f"team/adapter-{number}" for number in range(SHORT // 8))
+    assert parse(long) == parse(long)
+    assert parse(long) is not parse(long)
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones() -> None:

@@ -24,6 +24,17 @@ COMMANDS = [
     "adapters gc --dry-run",
     "adapters export sql@1 folder",
     "adapters import sql=folder @file",
+    "adapters mix 0.6*sql+0.4*date --name both",
+    "adapters pin sql",
+    "adapters unpin sql@stable",
+    "compose init",
+    "compose run job.yaml --check",
+    "compose demo",
+    "compose list",
+    "compose show 1",
+    "compose report 1",
+    "compose resume 1",
+    "compose cancel 1",
     "proxy check large small --expert tuned",
     "proxy eval spec.yaml --check",
 ]
@@ -46,7 +57,7 @@ def test_every_command_takes_the_store_and_the_file(line: str) -> None:
 def test_every_command_explains_itself(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = line.split()
     with pytest.raises(SystemExit) as caught:
-        parse([*words[: 2 if words[0] in ("adapters", "proxy") else 1], "--help"])
+        parse([*words[: 2 if words[0] in ("adapters", "compose", "proxy") else 1], "--help"])
     assert caught.value.code == 0
     assert "--adapters STORE" in capsys.readouterr().out
 
