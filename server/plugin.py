@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from argparse import Namespace
-from contextlib import suppress
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
@@ -16,6 +15,7 @@ from loraloom.adapters.store import Store
 from loraloom.server import draining, engine
 from loraloom.server.access.exposure import check_exposure
 from loraloom.server.base import ServedBase, ServedPair
+from loraloom.server.ending import WATCH, end_with
 from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.note import Note
@@ -33,10 +33,6 @@ from loraloom.server.store import open_store
 
 log = logging.getLogger("vllm.loraloom.plugin")
 
-WATCH = 0.25
-"""Seconds between two looks at the engine's health."""
-LAST_WORDS, FLUSH = 5.0, 0.5
-"""Seconds that interrupted requests get to be answered at most, and their answers to leave."""
 
 
 def register() -> None:
@@ -76,7 +72,7 @@ class LoraLoomRoutes:
         tiers = Tiers(gate.engine.tiers)
         REGISTRY.register(Standing(_sources(gate, tiers)))
         background = (
-            _end_with_the_engine(gate),
+            end_with(gate.engine, gate.running, gate.observer.close),
             _stop_admitting(gate),
             _residency(gate).run(),
             gate.jobs.run(),
@@ -106,26 +102,6 @@ def _sources(gate: Gate, tiers: Tiers) -> Sources:
         label_of=gate.observer.traffic.label_of,
         ledger=gate.observer.ledger,
     )
-
-
-async def _end_with_the_engine(gate: Gate) -> None:
-    """When the engine dies, answer what runs and end this process, so that the supervisor can start another.
-
-    vLLM's own server would wait for requests that wait for the engine.
-    """
-    while not gate.engine.dead:
-        await asyncio.sleep(WATCH)
-    interrupted = gate.running.interrupt()
-    wanted = draining.BEGUN.is_set() and not interrupted
-    level = logging.DEBUG if wanted else logging.ERROR
-    log.log(level, "the engine has stopped; %d requests are answered with 503", interrupted)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LAST_WORDS):
-            while gate.running.count:
-                await asyncio.sleep(0.02)
-    await asyncio.sleep(FLUSH)
-    gate.observer.close()
-    os._exit(1)
 
 
 def _residency(gate: Gate) -> Residency:

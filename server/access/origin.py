@@ -33,6 +33,11 @@ def check_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:
             )
 
 
+def is_preflight(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a browser asks, by OPTIONS and without a key, what a page may send; the engine's server answers that."""
+    return {b"origin", b"access-control-request-method"} <= {name for name, _ in headers}
+
+
 def _host(address: bytes) -> str:
     """The host in an address; empty, which is nobody's own machine, where there is none."""
     try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import SchemaValidator, core_schema
+from loraloom.server.lax import integer
 
 CHARACTERS_PER_TOKEN = 4
 """Of English text, roughly; it is a reservation, which what is computed replaces."""
@@ -14,10 +14,8 @@ OUTPUT = 512
 _PROMPTS = ("messages", "input", "instructions", "system", "tools")
 """The fields of chat, responses and messages that become one prompt; `prompt` of completions may be several."""
 _BOUNDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+"""Each path goes by one or two of them, and passes over the others: so the largest counts."""
 _NOT_TEXT = frozenset(("type", "role", "id", "source", "data", "image_url", "input_audio", "video_url", "audio_url"))
-_LONGEST = 100
-_COUNT = SchemaValidator(core_schema.int_schema())
-"""As the models by which the engine's server reads a body."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,11 @@ def estimate(body: Mapping[str, Any], output: int = OUTPUT) -> Estimate:
             refuse it.
         output: tokens of an answer where the body does not say how many it may have.
     """
-    prompts = _prompts(body.get("prompt"))
+    prompts = [*_prompts(body.get("prompt")), *_prompts(body.get("prompt_embeds"))]
     each = [_tokens(prompt) for prompt in prompts] + [_tokens([body[name] for name in _PROMPTS if name in body])]
-    sequences = max(1, _number(body.get("n")) or 1) * max(1, len(prompts))
-    bounds = (_number(body.get(name)) for name in _BOUNDS)
-    bound = next((bound for bound in bounds if bound is not None), output)
-    return Estimate(sequences, max(1, sum(each)), sequences * bound)
+    sequences = max(1, _count(body.get("n")) or 1) * max(1, len(prompts))
+    bounds = [bound for name in _BOUNDS if (bound := _count(body.get(name))) is not None]
+    return Estimate(sequences, max(1, sum(each)), sequences * max(bounds, default=output))
 
 
 def _prompts(prompt: object) -> list[object]:
@@ -82,14 +79,7 @@ def _tokens(value: object) -> int:
     return tokens + -(-characters // CHARACTERS_PER_TOKEN)
 
 
-def _number(value: object) -> int | None:
-    """A count, in every way in which the engine's server takes one: `8`, `8.0`, `"+8"`, `"8_0"`; None if it is none."""
-    if isinstance(value, int):
-        return value if value >= 0 else None
-    if not isinstance(value, str | float) or len(str(value)) > _LONGEST:
-        return None
-    try:
-        number = _COUNT.validate_python(value)
-    except ValueError:
-        return None
-    return number if number >= 0 else None
+def _count(value: object) -> int | None:
+    """A count; None if it is none, or less than nothing."""
+    number = integer(value)
+    return None if number is None or number < 0 else number

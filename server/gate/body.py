@@ -1,7 +1,8 @@
 """Request bodies: read within a limit, parsed once, written back."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -13,6 +14,8 @@ from loraloom.server.gate.patience import within
 _LENGTH_DIGITS = 20
 VALUES, PROMPTS, LIST = 200_000, 8, 4
 """A body may have so many values and those of so many prompts of full length; a list or an object counts as several."""
+LATE = 1.0
+"""Seconds within which bodies mostly come."""
 
 
 def check_declared_length(exchange: Exchange, limit: int) -> None:
@@ -148,6 +151,22 @@ def counted(receive: Receive, limit: int, patience: float) -> Receive:
         return message
 
     return counting
+
+
+def when_late(receive: Receive, check: Callable[[], None]) -> Receive:
+    """A `receive` that calls `check` again, which may raise, with the last part of a body that took its time.
+
+    A request begins with its headers. By the end of its body, its key may be over.
+    """
+    began = time.monotonic()
+
+    async def checking() -> Message:
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body") and time.monotonic() - began > LATE:
+            check()
+        return message
+
+    return checking
 
 
 async def leaving(receive: Receive) -> None:

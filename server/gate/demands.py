@@ -1,16 +1,17 @@
 """What a body asks of the engine that it cannot give, or not without harm to all others.
 
 Each of these was found by asking vLLM (0.32) for it. A schema with `"minItems": 1000000000` takes all memory of the
-machine: what xgrammar refuses is handed on to llguidance, which writes every item down. Integers of more than 64 bits
-and `structured_outputs` that are no object are answered with 500.
+machine: what xgrammar refuses is handed on to llguidance, which writes every item down, also where the schema is JSON
+in a string, or within a grammar after `%json`. (Repetitions in expressions and grammars, and the lengths of strings,
+take next to nothing there.) Integers of more than 64 bits and `structured_outputs` that are no object are answered 500.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic_core import from_json
-
 from loraloom.server.errors import InvalidBody
+from loraloom.server.lax import integer
 
 MOST_ITEMS = 1000
 """How many items a schema may demand of an array."""
@@ -19,8 +20,36 @@ SCHEMAS = ("structured_outputs", "response_format", "text", "tools", "functions"
 """The fields in which a body can have schemas, also as JSON within a string."""
 LEAST, MOST = -(2**63), 2**64 - 1
 """The integers that fit into what the engine's server sends to its engine."""
+INTEGERS = frozenset(
+    (
+        "allowed_token_ids",
+        "logprob_token_ids",
+        "logprobs",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "max_tool_calls",
+        "min_tokens",
+        "n",
+        "prompt_logprobs",
+        "routed_experts_prompt_start",
+        "seed",
+        "stop_token_ids",
+        "stream_interval",
+        "thinking_token_budget",
+        "top_k",
+        "top_logprobs",
+        "truncate_prompt_tokens",
+    )
+)
+"""The fields in which the engine's server reads text as an integer, too."""
 _DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 _LONG_NUMBER = b"0" * 19
+_GAP = r"(?:\s|\\+[nrt])*"
+_COUNT = re.compile(rf'((?:min|max)Items)\\*"{_GAP}:{_GAP}(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)')
+"""In a text, within which quotes and spaces may be escaped."""
+_ESCAPED = re.compile(r"(?<!\\)\\+u00([0-7][0-9a-fA-F])")
+"""A letter of ASCII as JSON may write it, in a text that may be quoted once more."""
 
 
 def check_demands(body: Mapping[str, Any], raw: bytes) -> None:
@@ -39,30 +68,36 @@ def check_demands(body: Mapping[str, Any], raw: bytes) -> None:
     for field in SCHEMAS:
         if isinstance(body.get(field), dict | list):
             _check_counts(field, body[field])
-    if _LONG_NUMBER in raw.translate(_DIGITS) and any(_is_too_long(value) for value in _within(body)):
+    if _has_a_long_integer(body, raw):
         raise InvalidBody("the body has an integer of more than 64 bits: nothing here takes one")
 
 
 def _check_counts(field: str, schema: object) -> None:
     for value in _within(schema):
-        if isinstance(value, str) and "Items" in value:
-            _check_counts(field, _parsed(value))
-        if not isinstance(value, dict):
-            continue
-        for name in COUNTS:
-            count = value.get(name)
-            if isinstance(count, int | float) and count > MOST_ITEMS:
+        for name, count in _counts(value):
+            if count > MOST_ITEMS:
                 raise InvalidBody(
                     f"a schema in `{field}` has {name} {count:g}; this server takes up to {MOST_ITEMS}", param=field
                 )
 
 
-def _parsed(text: str) -> object:
-    """What a string says in JSON; itself is no schema."""
-    try:
-        return from_json(text)
-    except ValueError:
-        return None
+def _counts(value: object) -> Iterator[tuple[str, float]]:
+    """How many items an object demands, or a text: a schema as JSON, or a grammar with such in it."""
+    if isinstance(value, dict):
+        for name in COUNTS:
+            if isinstance(count := value.get(name), int | float):
+                yield name, count
+    elif isinstance(value, str):
+        for found in _COUNT.finditer(_ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), value)):
+            yield found[1], float(found[2])
+
+
+def _has_a_long_integer(body: Mapping[str, Any], raw: bytes) -> bool:
+    for field in INTEGERS & body.keys():
+        numbers = body[field] if isinstance(body[field], list) else [body[field]]
+        if any(_is_too_long(integer(number)) for number in numbers):
+            return True
+    return _LONG_NUMBER in raw.translate(_DIGITS) and any(_is_too_long(value) for value in _within(body))
 
 
 def _is_too_long(value: object) -> bool:

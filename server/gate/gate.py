@@ -19,8 +19,8 @@ from loraloom.adapters.errors import DamagedBlob
 from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
-from loraloom.server.access.access import ANONYMOUS, ANYONE, Access
-from loraloom.server.access.origin import check_origin
+from loraloom.server.access.access import ANONYMOUS, ANYONE, Access, Role
+from loraloom.server.access.origin import check_origin, is_preflight
 from loraloom.server.access.table import KeyTable
 from loraloom.server.access.view import View
 from loraloom.server.admission.admission import Admission
@@ -28,7 +28,7 @@ from loraloom.server.admission.asked import Asked
 from loraloom.server.admission.estimate import estimate
 from loraloom.server.admission.limits import Limits
 from loraloom.server.base import ServedBase
-from loraloom.server.errors import Disconnected, EngineUnavailable, Forbidden, InvalidBody
+from loraloom.server.errors import Disconnected, EngineUnavailable, Forbidden, InvalidBody, MethodNotOpen
 from loraloom.server.gate import body
 from loraloom.server.gate.bodies import Bodies
 from loraloom.server.gate.contents import Content
@@ -39,7 +39,7 @@ from loraloom.server.gate.exchange import Choice, Exchange, Handler, Message, St
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.looks import Looks
 from loraloom.server.gate.mixtures import Mixtures
-from loraloom.server.gate.paths import Kind, OpenPaths
+from loraloom.server.gate.paths import METRICS, Kind, OpenPaths, Route
 from loraloom.server.gate.patience import within
 from loraloom.server.gate.privileges import can_wait, check_fields, check_selectors, for_the_engine, without_privileges
 from loraloom.server.gate.running import Running
@@ -48,6 +48,7 @@ from loraloom.server.gate.statuses import UNEXPECTED, send_error, status_of
 from loraloom.server.gate.turns import Turns
 from loraloom.server.gate.work import Work
 from loraloom.server.jobs import JobQueue
+from loraloom.server.lax import flag
 from loraloom.server.observe.account import Account
 from loraloom.server.observe.observer import Observer
 from loraloom.server.offline import Offline
@@ -176,7 +177,7 @@ class Gate:
                 raise EngineUnavailable("the engine stopped while it worked on this request; it is being restarted")
             await exchange.send(message)
 
-        if self.engine.dead:
+        if self.engine.dead and exchange.scope["path"] != METRICS:  # they tell that it is dead
             raise EngineUnavailable("the engine has stopped; it is being restarted")
         with self.running.listed():
             try:
@@ -196,24 +197,34 @@ class Gate:
 
     async def open_path(self, exchange: Exchange, onward: Handler) -> None:
         """Let only opened paths in."""
-        route = self.paths.find(exchange.account.method, exchange.scope["path"])
+        method = exchange.account.method
+        route = self.paths.find(method, exchange.scope["path"])
+        if method == "OPTIONS" and not is_preflight(exchange.scope["headers"]):  # some answer it as they do GET
+            raise MethodNotOpen(f"{route.pattern} takes {', '.join(sorted(route.methods))}, not {method}")
         exchange.account.path = route.pattern
         await onward(exchange.but(route=route))
 
     async def authenticate(self, exchange: Exchange, onward: Handler) -> None:
         """Find out who asks, and whether the path is open to them; some are open to everybody."""
         assert exchange.route is not None, "the path has been looked up"
-        account, role = exchange.account, exchange.route.role(exchange.account.method)
-        if role is not None:
-            account.access = self.keys.authenticate(exchange.scope["headers"])
-            if account.access is ANYONE and not self.settings.insecure:
-                check_origin(exchange.scope["headers"])
-            if not account.access.has(role):
-                raise Forbidden(
-                    f"{account.method} {exchange.route.pattern} takes a key of the role {role.word}, and "
-                    f"{account.access.key!r} has the role {account.access.role.word}"
-                )
-        await onward(exchange)
+        role = exchange.route.role(exchange.account.method)
+        if role is None:
+            return await onward(exchange)
+        check = partial(self._check_who, exchange, exchange.route, role)
+        check()
+        await onward(exchange.but(receive=body.when_late(exchange.receive, check)))
+
+    def _check_who(self, exchange: Exchange, route: Route, role: Role) -> None:
+        """Note who asks; raises `Unauthenticated`, or `Forbidden` if they may not."""
+        account, headers = exchange.account, exchange.scope["headers"]
+        account.access = self.keys.authenticate(headers)
+        if account.access is ANYONE and not self.settings.insecure:
+            check_origin(headers)
+        if not account.access.has(role):
+            raise Forbidden(
+                f"{account.method} {route.pattern} takes a key of the role {role.word}, and {account.access.key!r} has "
+                f"the role {account.access.role.word}"
+            )
 
     async def drop_privileges(self, exchange: Exchange, onward: Handler) -> None:
         """Refuse headers that choose an adapter behind the gate, and drop what clients may not say to the engine."""
@@ -256,7 +267,7 @@ class Gate:
         check_fields(fields, account.access)
         with self.observer.step("select"):
             choice = await self.selector.choose(fields, self.view(account.access))
-        account.model, account.beams = choice.model, bool(fields.get("use_beam_search"))
+        account.model, account.beams = choice.model, flag(fields.get("use_beam_search"))
         asked = self._asked(exchange, fields, choice)
         share_cache = self.settings.share_prefix_cache
         sent = for_the_engine(fields, choice, account.access, share_cache=share_cache)
@@ -313,8 +324,8 @@ class Gate:
     async def _take(self, model: str, content: Content, account: Account, held: AsyncExitStack) -> None:
         """Build what has to be built, and have the engine read it."""
         if isinstance(content, Recipe):
-            async with self.building.taken(account.access.key):
-                outcome = await held.enter_async_context(self.mixtures.kept(content))
+            turn = self.building.taken(account.access.key)
+            outcome = await held.enter_async_context(self.mixtures.kept(content, turn))
             account.headers += _telling(outcome)
         self.observer.events.asked(resident=self.leases.resident(model))
         await held.enter_async_context(self.leases.hold(model, content))

@@ -8,7 +8,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -74,8 +74,14 @@ class Mixtures:
         self._threads = ThreadPoolExecutor(threads, "loraloom-mixtures")
 
     @asynccontextmanager
-    async def kept(self, recipe: Recipe) -> AsyncIterator[Outcome]:
+    async def kept(
+        self, recipe: Recipe, turn: AbstractAsyncContextManager[None] | None = None
+    ) -> AsyncIterator[Outcome]:
         """A mixture that is there, and stays for the length of the block.
+
+        Args:
+            recipe: of the mixture.
+            turn: had while it is built, if it has to be.
 
         Raises:
             RankTooHigh: its rank is over the limit.
@@ -85,7 +91,8 @@ class Mixtures:
         """
         outcome = self._join(recipe)
         if outcome is None:
-            outcome = await self._built(recipe)
+            async with turn or nullcontext():
+                outcome = self._join(recipe) or await self._built(recipe)
         try:
             yield outcome
         finally:

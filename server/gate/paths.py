@@ -45,7 +45,7 @@ class Route:
         return self.kind in (Kind.GENERATE, Kind.SELECT)
 
     def role(self, method: str) -> Role | None:
-        """What a method takes; browsers ask by OPTIONS, without a key, whether they may ask."""
+        """What a method takes; browsers ask by OPTIONS, without a key, whether they may ask (see `is_preflight`)."""
         if method == "OPTIONS":
             return None
         return self.reading if method in ("GET", "HEAD") else self.writing
@@ -69,6 +69,7 @@ def _using(pattern: str, kind: Kind = Kind.GENERATE) -> Route:
     return _route("POST", pattern, kind, writing=Role.INFER)
 
 
+METRICS = "/metrics"
 OPEN = (
     _using("/v1/chat/completions"),
     _using("/v1/completions"),
@@ -80,7 +81,7 @@ OPEN = (
     _route("GET HEAD", "/health", reading=None),
     _route("GET HEAD", "/ready", reading=None),
     _route("GET HEAD", "/version"),
-    _route("GET HEAD", "/metrics", reading=Role.MONITOR),
+    _route("GET HEAD", METRICS, reading=Role.MONITOR),
     _route("GET HEAD", "/v1/models"),
     _route("GET HEAD", "/v1/models/{name}"),
     _route("GET POST HEAD", "/v1/adapters", Kind.UPLOAD),

@@ -44,3 +44,5 @@ def _rest(steps: Generator[Any, Any, T], awaited: object) -> Generator[Any, Any,
             awaited = step()
         except StopIteration as end:
             return cast(T, end.value)
+        finally:
+            del step  # which may hold an error, whose traceback holds this frame

@@ -12,6 +12,7 @@ from loraloom.server.access.access import ANONYMOUS, Access
 from loraloom.server.errors import HeaderRefused, InvalidBody, NotServed
 from loraloom.server.gate.exchange import Choice, Exchange, Scope
 from loraloom.server.gate.media import check_media, keep_apart
+from loraloom.server.lax import flag
 
 FOREIGN_SELECTORS = (b"x-amzn-sagemaker-adapter-identifier", b"x-amzn-sagemaker-adapter-alias")
 """Headers by which the engine's server would let a request choose an adapter after it has passed the gate."""
@@ -87,7 +88,7 @@ def check_fields(body: dict[str, Any], access: Access) -> None:
             "answers are not kept for later on this server: send what was said before in `input`",
             param="previous_response_id",
         )
-    if body.get("use_beam_search") and can_wait(body, access):
+    if flag(body.get("use_beam_search")) and can_wait(body, access):
         raise NotServed(
             "beam search cannot wait for others: vLLM computes its beams as everybody else's requests",
             "use_beam_search",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loraloom.server.access.origin import check_origin
+from loraloom.server.access.origin import check_origin, is_preflight
 from loraloom.server.errors import Forbidden
 
 
@@ -31,3 +31,10 @@ def test_a_name_that_was_made_to_lead_here_is_not_this_machines(host: str) -> No
 def test_of_two_headers_none_may_be_wrong() -> None:
     with pytest.raises(Forbidden):
         check_origin([(b"host", b"localhost"), (b"host", b"evil.example")])
+
+
+def test_a_preflight_has_both_of_its_headers() -> None:
+    origin, method = (b"origin", b"https://a.example"), (b"access-control-request-method", b"POST")
+    assert is_preflight([(b"host", b"x"), method, origin])
+    assert not is_preflight([origin])
+    assert not is_preflight([method])

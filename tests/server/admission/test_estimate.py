@@ -109,3 +109,13 @@ def test_a_count_is_read_in_every_way_in_which_the_engines_server_reads_it(many:
 @pytest.mark.parametrize("none", ["1e3", "x", "", "0x10", 1.5, float("inf"), [], {}, None, "9" * 101, "\ud800"])
 def test_what_is_no_count_counts_as_none(none: object) -> None:
     assert estimate({"prompt": "x", "n": none}) == estimate({"prompt": "x"})
+
+
+def test_the_largest_bound_counts_as_each_path_passes_over_some() -> None:
+    assert estimate({"max_tokens": 1000, "max_completion_tokens": 1}).output == 1000
+    assert estimate({"max_tokens": 1000, "max_completion_tokens": 0}).output == 1000
+    assert estimate({"max_output_tokens": 7}).output == 7
+
+
+def test_embedded_prompts_are_prompts() -> None:
+    assert estimate({"prompt_embeds": ["AAAA", "BBBB"], "n": 2}).sequences == 4

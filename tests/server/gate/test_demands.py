@@ -1,12 +1,12 @@
 """What a body may not ask of the engine."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from loraloom.server.errors import InvalidBody
-from loraloom.server.gate.demands import check_demands
+from loraloom.server.gate.demands import INTEGERS, check_demands
 
 HUGE = {"type": "array", "minItems": 10**9}
 
@@ -20,6 +20,12 @@ def check(body: dict[str, Any]) -> None:
     [
         {"structured_outputs": {"json": HUGE}},
         {"structured_outputs": {"json": json.dumps(HUGE)}},
+        {"structured_outputs": {"json": '{"type":"array","min\\u0049tems":1000000000}'}},
+        {"structured_outputs": {"json": '{"type":"array","\\u006dinItems\\u0022: 1e9}'}},
+        {"structured_outputs": {"json": json.dumps({"const": json.dumps(HUGE, indent=1)})}},
+        {"structured_outputs": {"json": json.dumps({"const": '{"min\\u0049tems":1000000000}'})}},
+        {"structured_outputs": {"grammar": 'start: %json {"type": "array", "minItems" : 1000000000}'}},
+        {"structured_outputs": {"grammar": 'start: %json {"max\\u0049tems":\n1001.5}'}},
         {"structured_outputs": {"structural_tag": json.dumps({"structures": [{"schema": HUGE}]})}},
         {"structured_outputs": {"json": {"properties": {"a": {"anyOf": [{"type": "null"}, HUGE]}}}}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": HUGE}}},
@@ -45,6 +51,9 @@ def test_a_schema_that_would_take_all_memory_is_refused(body: dict[str, Any]) ->
         {"structured_outputs": {"json": {"type": "array", "minItems": 1000, "maxItems": 1000.0}}},
         {"structured_outputs": {"json": {"properties": {"minItems": {"type": "integer"}}}}},
         {"structured_outputs": {"choice": ["too many Items", "{"]}},
+        {"structured_outputs": {"grammar": 'start: %json {"type": "array", "minItems": 1000}'}},
+        {"structured_outputs": {"regex": "a{1000000}" + "\\" * 100_000}},
+        {"seed": 1e30, "top_k": "40", "stop_token_ids": ["7"], "n": "many", "user": "9" * 40},
         {"messages": [{"role": "user", "content": json.dumps(HUGE)}]},
         {"seed": 2**64 - 1, "top_k": -(2**63), "temperature": 1e300},
         {"messages": [{"role": "user", "content": "1" * 40}]},
@@ -60,7 +69,44 @@ def test_structured_outputs_are_an_object(value: object) -> None:
         check({"structured_outputs": value})
 
 
-@pytest.mark.parametrize("body", [{"top_k": 2**70}, {"a": [{"b": -(2**63) - 1}]}, {"seed": 2**64}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"top_k": 2**70},
+        {"a": [{"b": -(2**63) - 1}]},
+        {"seed": 2**64},
+        {"top_k": "9" * 30},
+        {"seed": "9_" * 30 + "9"},
+        {"stop_token_ids": [7, "9" * 30]},
+    ],
+)
 def test_an_integer_that_the_engine_cannot_be_sent_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidBody, match="64 bits"):
         check(body)
+
+
+def test_digits_may_be_escaped() -> None:
+    raw = b'{"top_k": "' + b"\\u0039" * 30 + b'"}'
+    with pytest.raises(InvalidBody, match="64 bits"):
+        check_demands(json.loads(raw), raw)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of vLLM's own imports
+def test_every_integer_of_vllms_own_bodies_is_known() -> None:
+    from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+    found = {
+        name
+        for model in (ChatCompletionRequest, CompletionRequest, ResponsesRequest, AnthropicMessagesRequest)
+        for name, field in model.model_fields.items()
+        if takes_an_integer(field.annotation)
+    }
+    # The first does not reach the engine, the second are checked against the vocabulary, the third have no one type.
+    assert found - {"priority", "prompt", "vllm_xargs"} == INTEGERS
+
+
+def takes_an_integer(annotation: Any) -> bool:
+    return annotation is int or any(map(takes_an_integer, get_args(annotation)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
@@ -348,6 +349,7 @@ async def test_a_cancelled_request_releases_its_lease(
 async def test_a_client_that_leaves_before_its_body_has_arrived_gets_no_answer(
     app: Starlette, model: Model, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "vllm.loraloom.requests")
     connection = Connection(app, path)
     await connection.give(b'{"model":', more=True)
     await connection.leave()

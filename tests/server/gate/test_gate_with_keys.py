@@ -2,20 +2,27 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
 
 from loraloom.adapters.store import Store
 from loraloom.server.access.keyring import KeyRing
 from loraloom.server.access.records import Terms
 from loraloom.server.admission.admission import Admission
 from loraloom.server.admission.rules import Rules
+from loraloom.server.gate import body
 from loraloom.server.gate.gate import Gate
+from loraloom.server.observe.account import Account
+from loraloom.server.observe.observer import Observer
 from tests.server.conftest import BASE, BuildGate, Publish
+from tests.server.fakes import FakeEngine
 from tests.server.gate.application import CHAT, Connection, Model, application, client_of, settled, until
 
 ASK = {"model": "team/x", "messages": []}
@@ -326,3 +333,85 @@ async def test_counting_tokens_with_an_adapter_waits_for_its_turn_too(
     await counting.ended()
     assert counting.sent[0]["status"] == 200
     await streaming.ended()
+
+
+async def metrics(scope: Any, receive: Any, send: Any) -> None:
+    """As Prometheus' own application, which looks at no method."""
+    await PlainTextResponse("secrets of all keys")(scope, receive, send)
+
+
+def with_metrics(gate: Gate, model: Model) -> httpx.AsyncClient:
+    app = application(model, gate)
+    mount = Mount("/metrics", metrics)
+    mount.path_regex = re.compile("^/metrics(?P<path>.*)$")  # as vLLM has it
+    app.router.routes.insert(0, mount)
+    return client_of(app)
+
+
+async def test_what_a_page_may_send_is_all_that_anybody_may_ask_without_a_key(
+    key: MakeKey, model: Model, build_gate: BuildGate
+) -> None:
+    key("team")
+    preflight = {"origin": "https://a.example", "access-control-request-method": "GET"}
+    async with with_metrics(build_gate(), model) as asking:
+        assert (await asking.options(CHAT, headers=preflight)).status_code == 200
+        assert (await asking.get("/metrics/")).status_code == 404
+        for path in (CHAT, "/metrics"):
+            for headers in ({}, {"origin": "https://a.example"}, {"access-control-request-method": "GET"}):
+                assert code(await asking.options(path, headers=headers)) == (405, "method_not_open")
+            assert "secrets" not in (await asking.options(path, headers=preflight)).text
+        assert (await asking.get("/metrics")).status_code == 401
+
+
+async def test_metrics_tell_of_a_dead_engine(
+    key: MakeKey, model: Model, build_gate: BuildGate, engine: FakeEngine
+) -> None:
+    monitor, team = key("prometheus", role="monitor"), key("team")
+    async with with_metrics(build_gate(), model) as asking:
+        engine.dead = True
+        assert (await asking.get("/metrics", headers=monitor)).text == "secrets of all keys"
+        assert (await asking.get("/metrics", headers=team)).status_code == 403
+        assert (await asking.get("/v1/models", headers=team)).status_code == 503
+
+
+@pytest.mark.parametrize(("path", "late"), [(CHAT, 0.0), (CHAT, 60.0), ("/v1/adapters", 0.0)])
+async def test_a_key_that_is_over_by_the_end_of_a_slow_body_is_over(
+    key: MakeKey,
+    model: Model,
+    build_gate: BuildGate,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    late: float,
+) -> None:
+    monkeypatch.setattr(body, "LATE", late)
+    gate, headers = build_gate(), key("team", role="publish")
+    connection = Connection(application(model, gate), path, **headers)
+    await connection.give(b'{"model": "team/x",', more=True)
+    KeyRing(store).revoke("team")
+    gate.keys.look()
+    await connection.give(b'"messages": []}')
+    await connection.ended()
+    assert connection.sent[0]["status"] == (200 if late else 401)
+
+
+@pytest.mark.parametrize(("said", "beams"), [(True, True), ("yes", True), (False, False), ("false", False), (0, False)])
+async def test_a_beam_search_is_what_the_engine_takes_for_one(
+    model: Model, build_gate: BuildGate, said: object, beams: bool
+) -> None:
+    accounts: list[Account] = []
+    gate = replace(build_gate(), observer=Noting(accounts))
+    async with clients_of(gate, model) as asking:
+        assert (await asking.post(CHAT, json={"messages": [], "use_beam_search": said})).status_code == 200
+    assert [account.beams for account in accounts] == [beams]
+
+
+class Noting(Observer):
+    """Notes the accounts that have ended."""
+
+    def __init__(self, accounts: list[Account]) -> None:
+        super().__init__()
+        object.__setattr__(self, "accounts", accounts)
+
+    def ended(self, account: Account) -> None:
+        self.accounts.append(account)  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ from loraloom.adapters.weights import read_factors
 from loraloom.server.errors import MixturesBusy, RankTooHigh
 from loraloom.server.gate.building import Builder
 from loraloom.server.gate.mixtures import Mixtures
+from loraloom.server.gate.turns import Turns
 from tests.server.conftest import Publish
 
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -339,6 +340,17 @@ async def test_what_is_kept_stays_for_the_length_of_the_block(
         assert (place / recipe.key / "adapter_model.safetensors").is_file()
     await prepare(cache, recipe_of("a+c"))
     assert not (place / recipe.key).exists()
+
+
+async def test_only_what_has_to_be_built_takes_a_turn(mixtures: Mixtures, recipe_of: RecipeOf) -> None:
+    turns = Turns(1, patience=0.0)
+    async with turns.taken("k"):  # by another that is being built
+        with pytest.raises(MixturesBusy):
+            async with mixtures.kept(recipe_of("0.5*a+0.5*b"), turns.taken("k")):
+                pass
+        await prepare(mixtures, recipe_of("0.5*a+0.5*b"))
+        async with mixtures.kept(recipe_of("0.5*a+0.5*b"), turns.taken("k")) as outcome:
+            assert outcome.rank
 
 
 async def test_a_mixture_that_is_built_after_a_removal_does_not_stay(

@@ -1,6 +1,8 @@
 """Waiting with an end: begun without a timer, and ended by one."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -85,6 +87,30 @@ async def test_who_waits_can_be_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended.is_set()
+
+
+async def test_a_cancelled_one_leaves_nothing_for_the_collector() -> None:
+    class Held:
+        pass
+
+    async def hangs(held: Held) -> None:
+        await asyncio.Event().wait()
+
+    held = Held()
+    gone = weakref.ref(held)
+    task = asyncio.ensure_future(within(60.0, hangs(held)))
+    del held
+    await asyncio.sleep(0)
+    gc.disable()
+    try:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_waiting_one_that_is_thrown_away_is_closed() -> None:
