@@ -44,12 +44,20 @@ class InvalidName(AdapterError, ValueError):
 
 
 class NameTaken(AdapterError, ValueError):
-    """The name exists already, spelled with other upper and lower case."""
+    """The name exists already, spelled with other upper and lower case.
 
-    def __init__(self, name: str, existing: str) -> None:
+    Attributes:
+        name: what was asked for.
+        existing: how the name is spelled; None where whoever asks may not know.
+    """
+
+    def __init__(self, name: str, existing: str | None = None) -> None:
         self.name = name
         self.existing = existing
-        super().__init__(f"the name {name!r} differs from the existing {existing!r} only by case: use {existing!r}")
+        if existing is None:
+            super().__init__(f"the name {name!r} differs from an existing one only by case: choose another")
+        else:
+            super().__init__(f"the name {name!r} differs from the existing {existing!r} only by case: use {existing!r}")
 
 
 class AdapterNotFound(AdapterError, LookupError):

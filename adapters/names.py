@@ -69,6 +69,8 @@ SHORT = 256
 """Characters of a text that is remembered once it has been parsed: most requests ask for what others have asked for."""
 MAX_TERMS = MAX_TEXT // 2
 """Terms in the longest mixture: as many as fit into a text."""
+_SHOWN = 200
+"""Characters of a JSON value in an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,13 @@ def _json_number(what: str, value: object) -> float:
 
 
 def _json_fault(value: object, reason: str) -> InvalidName:
-    return InvalidName(json.dumps(value, default=repr), 0, reason)
+    """The error, with as much of the value as a message shows: there may be megabytes of it."""
+    text = ""
+    for part in json.JSONEncoder(default=repr).iterencode(value):
+        text += part[:_SHOWN]
+        if len(text) >= _SHOWN:
+            break
+    return InvalidName(text, 0, reason)
 
 
 def _selection(scanner: Scanner) -> Selection:

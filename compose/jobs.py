@@ -201,7 +201,7 @@ class Job:
             return self._ended() or ("created", "")
         if self._is_locked():
             return "running", ""
-        return self._ended() or ("interrupted", f"the process that ran it ({self._holder()}) ended without a word")
+        return self._ended() or ("interrupted", "the process that ran it ended without a word")
 
     def _is_locked(self) -> bool:
         try:

@@ -20,8 +20,8 @@ WATCH = 0.25
 """Seconds between two looks at the engine's health."""
 LAST_WORDS, FLUSH = 5.0, 0.5
 """Seconds that interrupted requests get to be answered at most, and their answers to leave."""
-WRITING = 5.0
-"""Seconds that writing down gets at most: the disk may hang."""
+WRITING = 7.0
+"""Seconds that writing down gets at most: the disk may hang. The ledger needs five to say what is lost then."""
 
 
 class Mortal(Protocol):

@@ -5,31 +5,22 @@ A job whose process ends with the server is interrupted; the next server lists i
 
 import asyncio
 import logging
-import os
-import signal
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import TypeAlias
 
 from loraloom.adapters.names import Adapter, parse_adapter
 from loraloom.adapters.store.records import VersionRecord
-from loraloom.compose import jobs
 from loraloom.compose.errors import DamagedJob, JobBusy
 from loraloom.compose.jobs import CANCEL, Job, Jobs
-from loraloom.compose.spec import KEY
 from loraloom.server.access.access import ANONYMOUS, Access
-from loraloom.server.aside import stand_aside
 from loraloom.server.errors import TooManyJobs
-from loraloom.server.footprint import read_footprint
-from loraloom.server.machine.memory import read_memory
+from loraloom.server.gate.statuses import JOB
+from loraloom.server.job_process import LOG, Runs
+from loraloom.server.job_standing import Standing, without_folders
 
 log = logging.getLogger("vllm.loraloom.jobs")
-
-Status: TypeAlias = Literal["queued"] | jobs.Status
 
 MOST = 16
 """Jobs that may wait for their turn."""
@@ -37,31 +28,8 @@ LOOK = 0.5
 """Seconds between two looks at what may have changed: the memory that is free, whether a job obeys."""
 GRACE = 15.0
 """Seconds that a cancelled job gets to end by itself, and again after it was told to terminate."""
-LOG = "log.txt"
-"""In a job's folder: what its processes have printed."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a job stands, as a server sees it.
-
-    Attributes:
-        status: as in `compose.jobs.State`, or "queued": it waits for its turn.
-        reason: why it ended before it was done, or what it waits for; else empty.
-        trials, best: as in `compose.jobs.State`.
-        ahead: jobs that come before it, where it is queued.
-    """
-
-    status: Status
-    reason: str = ""
-    trials: int = 0
-    best: float | None = None
-    ahead: int | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing happens any more by itself."""
-        return self.status not in ("queued", "running")
+IN_THE_LOG = "the server's log has the details"
+"""What whoever asks over HTTP is told of what only those who run the server shall know."""
 
 
 Among: TypeAlias = Callable[[Job], bool]
@@ -71,16 +39,6 @@ Among: TypeAlias = Callable[[Job], bool]
 def every(_: Job) -> bool:
     """All jobs."""
     return True
-
-
-class Runs(Protocol):
-    """Runs jobs as processes."""
-
-    async def start(self, job: Job, key: str) -> asyncio.subprocess.Process:
-        """A process that runs the job, or goes on with it, and shows the server a key."""
-
-    def short(self, job: Job) -> str:
-        """What there is too little of to start it now, in one sentence; empty if nothing. May block."""
 
 
 class JobQueue:
@@ -133,9 +91,9 @@ class JobQueue:
             try:
                 await self._run(self._current)
                 await self._tell(self._current)
-            except Exception as error:
+            except Exception:
                 log.exception("the job %s could not be run", self._current.id)
-                await asyncio.to_thread(_note_failure, self._current, error)
+                await asyncio.to_thread(_note_failure, self._current)
             finally:
                 self._current = None
 
@@ -202,7 +160,8 @@ class JobQueue:
         try:
             state = await asyncio.to_thread(job.state)
         except DamagedJob as error:
-            return Standing("failed", str(error))
+            log.warning("the job %s cannot be read: %s", job.id, error)
+            return Standing("failed", JOB)
         ahead = next((place for place, each in enumerate(self._waiting) if each.id == job.id), None)
         if ahead is not None:
             return Standing(
@@ -210,7 +169,7 @@ class JobQueue:
             )
         if self._is_current(job):  # its process may not have begun, or may still write the report
             return Standing("running", "", state.trials, state.best)
-        return Standing(state.status, state.reason, state.trials, state.best)
+        return Standing(state.status, without_folders(state.reason), state.trials, state.best)
 
     def numbers(self) -> dict[str, int]:
         """How many jobs wait for their turn, and how many run."""
@@ -273,7 +232,8 @@ class JobQueue:
         log.info("the job %s ended with status %s", job.id, process.returncode)
         state = await asyncio.to_thread(job.state)
         if state.status == "created":
-            await asyncio.to_thread(job.end, "failed", f"its process could not begin: see {job.folder / LOG}")
+            log.error("the process of the job %s could not begin: see %s", job.id, job.folder / LOG)
+            await asyncio.to_thread(job.end, "failed", f"its process could not begin: {IN_THE_LOG}")
         elif self._unwanted and state.status == "interrupted":
             await asyncio.to_thread(job.end, "cancelled", "it was cancelled")
 
@@ -297,64 +257,12 @@ class JobQueue:
             self._announce(await asyncio.to_thread(self._resolve, parse_adapter(result.published)))
 
 
-@dataclass(frozen=True)
-class Child:
-    """`Runs` by `python -m loraloom.compose`, with the lowest priority.
-
-    Attributes:
-        cache: of a remote store.
-        scratch: a folder for what it needs for a while.
-    """
-
-    cache: Path
-    scratch: Path
-
-    async def start(self, job: Job, key: str) -> asyncio.subprocess.Process:
-        """As `Runs.start`; what it prints goes to the job's folder. The GPU is the engine's: it does not see it."""
-        command = [sys.executable, "-m", "loraloom.server.jobs", str(job.folder), "--cache", str(self.cache)]
-        environment = {**os.environ, "TMPDIR": str(self.scratch), "CUDA_VISIBLE_DEVICES": "", KEY: key}
-        with (job.folder / LOG).open("ab") as output:
-            return await asyncio.create_subprocess_exec(
-                *command,
-                *("--by", (job.owner or "server").partition("@")[0]),
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-
-    def short(self, job: Job) -> str:
-        """As `Runs.short`: the scorer `torch` loads the base once more, and half as much again is computed with."""
-        try:
-            footprint = read_footprint(Path(job.pool.base)) if job.spec.scorer == "torch" else None
-        except DamagedJob:  # as its process will find out
-            return ""
-        if footprint is None:
-            return ""
-        needed = 1.5 * footprint.weights * (2 if footprint.sixteen_bits else 1)
-        if (available := read_memory().available) >= needed:
-            return ""
-        return f"it needs about {needed / 2**30:.1f} GiB of main memory, and {available / 2**30:.1f} GiB are free"
-
-
 def _for(job: Job, access: Access) -> Access:
     """What a job may do with the server: compute with the adapters of its pool."""
     return access.for_a_job([member.partition("@")[0] for member in job.pool.names])
 
 
-def _note_failure(job: Job, error: Exception) -> None:
+def _note_failure(job: Job) -> None:
     with suppress(OSError):
         if job.state().status in ("created", "interrupted"):
-            job.end("failed", f"the server could not run it: {error}")
-
-
-def main() -> None:
-    """In the process of its own: give way, and run the job."""
-    stand_aside(nice=19, last=signal.SIGTERM)
-    from loraloom.compose.__main__ import main as compose
-
-    sys.exit(compose())
-
-
-if __name__ == "__main__":
-    main()
+            job.end("failed", f"the server could not run it: {IN_THE_LOG}")

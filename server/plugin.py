@@ -34,7 +34,6 @@ from loraloom.server.store import open_store
 log = logging.getLogger("vllm.loraloom.plugin")
 
 
-
 def register() -> None:
     """`vllm.general_plugins`: runs in every process of the engine."""
     handoff = handed_over()
@@ -98,6 +97,7 @@ def _sources(gate: Gate, tiers: Tiers) -> Sources:
         damaged=lambda: len(gate.damage.blobs.quarantined),
         jobs=gate.jobs.numbers,
         waiting=gate.admission.waiting,
+        waiting_behind=gate.admission.waiting_behind,
         running=gate.admission.running,
         label_of=gate.observer.traffic.label_of,
         ledger=gate.observer.ledger,

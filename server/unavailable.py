@@ -15,6 +15,10 @@ from loraloom.server.errors import EngineUnavailable
 from loraloom.server.gate.statuses import error_body, status_of
 
 PATIENCE = 5.0
+MOST = 500
+"""Connections that are answered at a time; a process has 1,024 file descriptors, as a rule."""
+PAUSE = 0.5
+"""Seconds without accepting anybody when there is no file descriptor left."""
 _CHUNK = 2**16
 
 
@@ -34,7 +38,9 @@ def unavailable() -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def answering_unavailable(listening: socket.socket, patience: float = PATIENCE) -> AsyncIterator[None]:
+async def answering_unavailable(
+    listening: socket.socket, patience: float = PATIENCE, most: int = MOST, pause: float = PAUSE
+) -> AsyncIterator[None]:
     """Accept on a non-blocking socket and answer 503 until the block ends.
 
     The block's end waits until everything that was accepted has its answer. The socket stays open: connections that
@@ -43,26 +49,66 @@ async def answering_unavailable(listening: socket.socket, patience: float = PATI
     Args:
         listening: the socket.
         patience: seconds that a connection gets to send its request and to take the answer.
+        most: connections that are answered at a time.
+        pause: seconds until the next attempt where none can be accepted.
     """
-    loop = asyncio.get_running_loop()
-    replies: set[asyncio.Task[None]] = set()
-
-    def accept() -> None:
-        try:
-            connection, _ = listening.accept()
-        except OSError:  # the client is gone again, or another process was faster
-            return
-        reply = loop.create_task(_reply(connection, patience))
-        replies.add(reply)
-        reply.add_done_callback(replies.discard)
-
-    loop.add_reader(listening, accept)
+    door = _Door(listening, patience, most, pause)
+    door.open()
     try:
         yield
     finally:
-        loop.remove_reader(listening)
-        if replies:
-            await asyncio.wait(replies)
+        door.close()
+        if door.replies:
+            await asyncio.wait(door.replies)
+
+
+class _Door:
+    """Accepts connections while it is open, and not while they could not be answered.
+
+    Attributes:
+        replies: those that are under way.
+    """
+
+    def __init__(self, listening: socket.socket, patience: float, most: int, pause: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._patience = patience
+        self._most = most
+        self._pause = pause
+        self._opening: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.replies: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Accept whoever comes."""
+        self._loop.add_reader(self._listening, self._accept)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        self._loop.remove_reader(self._listening)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionError):  # another process was faster, or the client is gone again
+            return
+        except OSError:  # there is no file descriptor left: whoever waits goes on to wait, and would wake us at once
+            self._loop.remove_reader(self._listening)
+            self._opening = self._loop.call_later(self._pause, self.open)
+            return
+        reply = self._loop.create_task(_reply(connection, self._patience))
+        self.replies.add(reply)
+        reply.add_done_callback(self._replied)
+        if len(self.replies) == self._most:
+            self._loop.remove_reader(self._listening)
+
+    def _replied(self, reply: asyncio.Task[None]) -> None:
+        if len(self.replies) == self._most and not self._closed:
+            self.open()
+        self.replies.discard(reply)
 
 
 async def _reply(connection: socket.socket, patience: float) -> None:

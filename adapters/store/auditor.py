@@ -48,7 +48,7 @@ class Auditor:
         self._log = log
         self._grace = grace
 
-    def note(self, action: str, subject: Mapping[str, object], record: str, by: str | None) -> bool:
+    def note(self, action: str, subject: Mapping[str, object], records: Mapping[str, str], by: str | None) -> bool:
         """Write down a change that has been made, of something else than adapters, such as a key.
 
         False: that could not be, and the program's own log says why. The change has been made all the same.
@@ -56,10 +56,10 @@ class Auditor:
         Args:
             action: such as "key.create".
             subject: what was changed, for people; no secrets.
-            record: the path of the record by which it was changed.
+            records: by which it was changed, see `evidence`: what was written, and not what the store says now.
             by: who changed it, if that is known.
         """
-        return self._log.note(action, subject, {record: sha256_of(self._objects.read(record) or b"")}, by)
+        return self._log.note(action, subject, records, by)
 
     def entries(self) -> Iterator[AuditEntry]:
         """Every change, oldest first; raises `StoreError` at an entry that cannot be read."""

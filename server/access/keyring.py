@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from loraloom.adapters.errors import StoreError
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.audit import evidence
 from loraloom.adapters.store.history import next_number
-from loraloom.adapters.store.journal import record_path
 from loraloom.adapters.store.layout import mark
 from loraloom.server.access.access import ANONYMOUS, NOBODY
 from loraloom.server.access.moments import moment_of, text_of
@@ -184,7 +184,7 @@ class KeyRing:
             record = change(self.read(key, numbers[-1]) if numbers else None, number)
             mark(journal.objects)
             if journal.append(folder, record):
-                self._audit.note(f"key.{record.action}", record.subject, record_path(folder, number), record.by)
+                self._audit.note(f"key.{record.action}", record.subject, evidence(folder, record), record.by)
                 return record
         raise StoreError(f"too many others change the key {name!r} in the store {journal.objects.url}: try again")
 

@@ -1,12 +1,13 @@
 """The store as one key sees it: what it may not see does not exist, and cannot be told from what does not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-from loraloom.adapters.errors import AdapterNotFound, VersionNotFound
+from loraloom.adapters.errors import AdapterNotFound, NameTaken, VersionNotFound
 from loraloom.adapters.manifest import Manifest
 from loraloom.adapters.names import Adapter
-from loraloom.adapters.store.records import VersionRecord
+from loraloom.adapters.store.records import Removed, TagRecord, VersionRecord
 from loraloom.server.access.access import Access
 from loraloom.server.errors import Forbidden
 
@@ -38,6 +39,12 @@ class Shelf(Protocol):
     def tags(self, name: str) -> dict[str, int]:
         """Those of a name; raises `AdapterNotFound`."""
 
+    def tag(self, name: str, tag: str, version: int, *, by: str | None) -> TagRecord:
+        """Let a tag stand at a version; raises `AdapterNotFound`."""
+
+    def remove(self, name: str, version: int | None, *, by: str | None) -> Removed:
+        """Remove one version, or all; raises `AdapterNotFound`."""
+
     def nearest(self, name: str, among: Callable[[str], bool], folded: Callable[[str], bool]) -> Sequence[str]:
         """The names most like this one, of those for which `among` says so, and `folded` of them in lower case."""
 
@@ -60,8 +67,24 @@ class View:
 
     def check_free(self, name: str, tag: str | None = None) -> None:
         """See that the key can publish something under a name, and with a tag."""
+        with self.publishing(name):
+            self._store.check_free(name, tag)
+
+    @contextmanager
+    def publishing(self, name: str) -> Iterator[None]:
+        """The block publishes under a name; of another spelling that the key does not see it is not told.
+
+        Raises:
+            Forbidden: it may not publish there.
+            NameTaken: the name exists in another spelling.
+        """
         self.check_may_create(name)
-        self._store.check_free(name, tag)
+        try:
+            yield
+        except NameTaken as error:
+            if error.existing is None or self.access.sees(error.existing):
+                raise
+            raise NameTaken(error.name) from error
 
     def resolve(self, adapter: Adapter) -> VersionRecord:
         """The version that an adapter stands for now; raises `AdapterNotFound`."""
@@ -78,6 +101,16 @@ class View:
     def tags(self, name: str) -> dict[str, int]:
         """The version at which each tag of an adapter stands; raises `AdapterNotFound`."""
         return self._found(name, lambda: self._store.tags(name))
+
+    def tag(self, name: str, tag: str, version: int) -> TagRecord:
+        """Let a tag of an adapter stand at a version; raises as `check_may_publish`, and `AdapterNotFound`."""
+        self.check_may_publish(name)
+        return self._found(name, lambda: self._store.tag(name, tag, version, by=self.access.key))
+
+    def remove(self, name: str, version: int | None) -> Removed:
+        """Remove one version of an adapter, or all; raises as `check_may_publish`, and `AdapterNotFound`."""
+        self.check_may_publish(name)
+        return self._found(name, lambda: self._store.remove(name, version, by=self.access.key))
 
     def check_seen(self, name: str) -> None:
         """Raise `AdapterNotFound` for a name that it does not see, whether or not there is one."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from loraloom.server.admission.asked import Asked
-from loraloom.server.admission.queue import Queue
+from loraloom.server.admission.queue import STOPPING, Queue
 from loraloom.server.admission.rules import Rules
 from loraloom.server.admission.ticket import Ticket
 from loraloom.server.errors import Disconnected, Draining, QueueFull
@@ -68,16 +68,16 @@ class Admission:
         self._queue.close()
 
     def waiting(self) -> dict[str, int]:
-        """How many requests of each key wait, where there are any."""
+        """How many requests of each key wait, where there are any; see `waiting_behind` for the others."""
         return self._queue.waiting()
+
+    def waiting_behind(self) -> dict[str, int]:
+        """How many requests of each key wait that come last, as those of its jobs."""
+        return self._queue.waiting_behind()
 
     def running(self) -> dict[str, int]:
         """How many requests of each key run, where there are any."""
         return self._queue.running()
-
-    def adapters(self) -> list[str]:
-        """The adapters whose requests run."""
-        return self._queue.adapters()
 
     async def _turn(self, ticket: Ticket, leaving: Leaving) -> None:
         turn, left = ticket.turn(), asyncio.ensure_future(leaving())
@@ -88,7 +88,7 @@ class Admission:
             left.cancel()
         if turn.done():
             if not turn.result():
-                raise Draining("the server is stopping and takes no more requests: send it again, to its successor")
+                raise Draining(STOPPING)
         elif left.done():
             raise Disconnected("the client has left the queue")
         else:

@@ -56,10 +56,6 @@ class Places:
         self._due: dict[str, Holder] = {}  # the same order
         self._draining: dict[str, None] = {}  # a set in the order in which they were chosen
 
-    def out(self) -> list[str]:
-        """The adapters whose requests run."""
-        return list(self._places)
-
     def has_room(self, adapter: str, holder: Holder) -> bool:
         """Whether a request for an adapter can run now."""
         if adapter in self._places:

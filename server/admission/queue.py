@@ -79,21 +79,16 @@ class Queue:
                 ticket.turn_away()
 
     def waiting(self) -> dict[str, int]:
-        """How many requests of each key wait, where there are any."""
-        return _by_key(self._foreground.lengths(), self._background.lengths())
+        """How many requests of each key wait for their turn, where there are any."""
+        return _by_key(self._foreground.lengths())
+
+    def waiting_behind(self) -> dict[str, int]:
+        """How many requests of each key wait behind all others, as those of its jobs."""
+        return _by_key(self._background.lengths())
 
     def running(self) -> dict[str, int]:
         """How many requests of each key run, where there are any."""
         return _by_key(self._running)
-
-    def adapters(self) -> list[str]:
-        """The adapters whose requests run."""
-        return self._places.out()
-
-    @property
-    def free(self) -> int:
-        """Seats that nobody has."""
-        return self._seats.free
 
     def _let_in_whom_it_can(self) -> None:
         now = self._clock()
@@ -163,10 +158,9 @@ class Queue:
         raise QueueFull(f"{most} requests {who}wait already, as many as may: try again later")
 
 
-def _by_key(*counts: Mapping[Holder, int]) -> dict[str, int]:
+def _by_key(counts: Mapping[Holder, int]) -> dict[str, int]:
     """Counts of holders, those of a key and of its jobs together."""
     totals: Counter[str] = Counter()
-    for count in counts:
-        for holder, number in count.items():
-            totals[holder.key] += number
+    for holder, number in counts.items():
+        totals[holder.key] += number
     return dict(totals)

@@ -36,11 +36,6 @@ class Ticket:
         """The adapter that it needs; None is the plain base model."""
         return self.asked.adapter
 
-    @property
-    def waited(self) -> float:
-        """Seconds that it waited before it was let in."""
-        return 0.0 if self.released is None else self.released - self.since
-
     def spend(self, prompt: int, output: int) -> None:
         """Charge tokens to the key as they are computed: those of the prompt, and those of the answers."""
         known = min(prompt, self._expected)

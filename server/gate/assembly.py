@@ -31,7 +31,8 @@ from loraloom.server.gate.paths import OpenPaths
 from loraloom.server.gate.placement import OnTheBase, Placement
 from loraloom.server.gate.selection import Selector
 from loraloom.server.gate.turns import Turns
-from loraloom.server.jobs import Child, JobQueue
+from loraloom.server.job_process import Child
+from loraloom.server.jobs import JobQueue
 from loraloom.server.observe.events import building
 from loraloom.server.observe.observer import Observer
 from loraloom.server.offline import Offline

@@ -297,7 +297,8 @@ class Leases:
         try:
             if folder is not None:
                 await self._residents.unload(name)
-                self._events.evicted()
+                if not place.failed:
+                    self._events.evicted()
                 await self._blocking(self._blobs.release, place.content)
         except Exception:  # it is no fault of the request that happens to wait for this
             log.exception("%s could not be taken out of the engine", name)

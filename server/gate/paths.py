@@ -15,7 +15,7 @@ class Kind(Enum):
     GENERATE = "generate"
     """The body names a model, and the engine computes: resolve it, rewrite it, wait for a turn, hold a lease."""
     SELECT = "select"
-    """The same without the engine, as for counting tokens: there is no turn to wait for."""
+    """The same without the engine, as for counting tokens: a turn is waited for only where an adapter is selected."""
     UPLOAD = "upload"
     """The body may be an adapter: its bytes are counted, never gathered."""
     PLAIN = "plain"

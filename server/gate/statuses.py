@@ -35,6 +35,13 @@ class Status:
 
 STORE = "the store of adapters cannot be used now: try again later. The server's log has the reason"
 
+OFFLINE = (
+    "it could not be converted or mixed here: do it on another machine, with `loraloom adapters add` or "
+    "`loraloom adapters mix`. The server's log has the reason"
+)
+BASE = "the base model's own files cannot be used for this here: tell whoever runs the server, whose log has the reason"
+JOB = "the job's files cannot be read: start it anew. The server's log has the details"
+
 STATUSES: dict[type[Exception], Status] = {
     adapters.InvalidName: Status(400, "invalid_model"),
     adapters.AdapterNotFound: Status(404, "model_not_found"),
@@ -42,13 +49,13 @@ STATUSES: dict[type[Exception], Status] = {
     adapters.InvalidAdapter: Status(400, "invalid_adapter"),
     adapters.BaseMismatch: Status(400, "base_mismatch"),
     adapters.InvalidMixture: Status(400, "invalid_mixture"),
-    adapters.InvalidBase: Status(500, "base_unreadable"),
+    adapters.InvalidBase: Status(500, "base_unreadable", public=BASE),
     adapters.SourceError: Status(400, "source_unreachable"),
     adapters.DamagedBlob: Status(500, "adapter_damaged"),
     adapters.DamagedRecord: Status(500, "record_damaged", public="a record of the store is damaged: see the log"),
     adapters.StoreError: Status(503, "store_unavailable", retry_after=5, public=STORE),
     server.EngineUnavailable: Status(503, "engine_unavailable", retry_after=5),
-    server.OfflineFailed: Status(500, "offline_failed"),
+    server.OfflineFailed: Status(500, "offline_failed", public=OFFLINE),
     server.Unauthenticated: Status(401, "invalid_api_key"),
     server.Forbidden: Status(403, "insufficient_permissions"),
     server.LimitExceeded: Status(429, "rate_limit_exceeded"),
@@ -75,7 +82,7 @@ STATUSES: dict[type[Exception], Status] = {
     compose.InvalidPool: Status(400, "invalid_pool"),
     compose.JobNotFound: Status(404, "job_not_found"),
     compose.JobBusy: Status(409, "job_busy"),
-    compose.DamagedJob: Status(500, "job_damaged"),
+    compose.DamagedJob: Status(500, "job_damaged", public=JOB),
 }
 UNEXPECTED = Status(500, "internal_error", public="internal error: the server's log has the details")
 

@@ -1,11 +1,13 @@
 """What a request has this server do that takes long: a few at a time, and not where short work is done."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from loraloom.server.access.access import ANONYMOUS
 from loraloom.server.errors import OfflineBusy
 
 P = ParamSpec("P")
@@ -22,32 +24,45 @@ class Work:
         """
         Args:
             threads: how many are done at a time.
-            waiting: how many more may wait.
+            waiting: how many more may wait. Of all these one key may have a quarter, where there are keys.
         """
         self._most = threads + waiting
-        self._taken = 0
+        self._most_of_a_key = max(1, self._most // 4)
+        self._taken: Counter[str] = Counter()
         self._threads = ThreadPoolExecutor(threads, "loraloom-work")
 
-    async def do(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    async def do(self, key: str, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """What `work` returns or raises; once begun it is waited for, whoever leaves.
 
+        Args:
+            key: the name of whoever asks for it.
+            work: may block.
+            arguments, named: of it.
+
         Raises:
-            OfflineBusy: too much waits already.
+            OfflineBusy: too much waits already, of all or of this key.
         """
-        if self._taken >= self._most:
-            raise OfflineBusy("other adapters are being published: try again later")
-        self._taken += 1
+        self._check_room(key)
+        self._taken[key] += 1
         future: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(
             self._threads, partial(work, *arguments, **named)
         )
-        future.add_done_callback(self._done)
+        future.add_done_callback(partial(self._done, key))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])  # what it works with must stay until then
             raise
 
-    def _done(self, future: "asyncio.Future[Any]") -> None:
-        self._taken -= 1
+    def _check_room(self, key: str) -> None:
+        if key != ANONYMOUS and self._taken[key] >= self._most_of_a_key:
+            raise OfflineBusy(f"{self._taken[key]} adapters of the key {key!r} are being published: try again later")
+        if self._taken.total() >= self._most:
+            raise OfflineBusy("other adapters are being published: try again later")
+
+    def _done(self, key: str, future: "asyncio.Future[Any]") -> None:
+        self._taken[key] -= 1
+        if not self._taken[key]:
+            del self._taken[key]
         if not future.cancelled():
             future.exception()  # looked at, so that asyncio does not report one that nobody waited for

@@ -1,7 +1,7 @@
 """What one request cost so far: filled by the gate and the engine's meter, read when the request has ended."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -45,7 +45,8 @@ class Account:
         engine_queued: seconds that it waited in the engine's own queue.
         prompt, cached, output: tokens of the prompt, those of them that were in the prefix cache, and of the answer.
         estimated: whether `output` is an estimate, because the request was aborted before the engine told it.
-        beams: whether it is a beam search, whose prompt counts once.
+        beams: whether it is a beam search, each of whose prompts counts once.
+        searches: of a beam search, the parameters and the tokens of each prompt that was charged.
         intervals: seconds between tokens. It is a histogram, since long answers have many thousands.
         status: of the answer; 0 before there is one.
         ending: how it ended; None while it runs.
@@ -76,6 +77,7 @@ class Account:
     output: int = 0
     estimated: bool = False
     beams: bool = False
+    searches: list[tuple[Any, Sequence[int]]] = field(default_factory=list)
     intervals: Histogram = field(default_factory=lambda: Histogram(BETWEEN))
     status: int = 0
     ending: Ending | None = None
@@ -89,6 +91,11 @@ class Account:
     def seconds(self) -> float:
         """How long it took, or has taken so far."""
         return (self.ended or time.monotonic()) - self.began
+
+    @property
+    def loading(self) -> float | None:
+        """Seconds that its adapter took from its turn until it was in the engine's memory; None if it needed none."""
+        return None if self.leased is None else self.leased - (self.admitted or self.began)
 
     @property
     def edge_queued(self) -> float | None:

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ log = logging.getLogger("vllm.loraloom.ledger")
 
 PACE = 0.5
 """Seconds between two writings."""
+SLOWEST = 10.0
+"""Seconds between two attempts while it cannot be written; each takes twice as long to come as the one before."""
+PATIENCE = 5.0
+"""Seconds that the end of a process waits for a disk that does not answer."""
 SYNC = 10.0
 """Seconds between two times that the disk is told to keep what was written."""
 MOST = 20_000
@@ -63,23 +68,32 @@ def _rounded(seconds: float | None) -> float | None:
 class Ledger:
     """Writes lines to a folder, in a thread of its own."""
 
-    def __init__(self, folder: Path, most: int = MOST, file_bytes: int = FILE_BYTES, pace: float = PACE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        most: int = MOST,
+        file_bytes: int = FILE_BYTES,
+        pace: float = PACE,
+        patience: float = PATIENCE,
+    ) -> None:
         """
         Args:
             folder: made if it is not there.
             most: lines that may wait.
             file_bytes: a file that is larger is followed by another.
             pace: seconds between two writings.
+            patience: seconds that `close` waits for the disk.
         """
         self._folder = folder
         self._most = most
         self._pace = pace
+        self._patience = patience
         self._pages = _Pages(folder, file_bytes)
         self._ended: deque[Account] = deque()
         self._lines: list[bytes] = []
         self._closed = threading.Event()
-        self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="loraloom-ledger", daemon=True)
+        self.pause = pace
         self.written = 0
         self.dropped = 0
         self.failing = False
@@ -92,42 +106,67 @@ class Ledger:
 
     def add(self, account: Account) -> None:
         """Let a request that has ended be written down; takes a microsecond, and never fails."""
-        if len(self._ended) + len(self._lines) >= self._most:
+        if self._waiting >= self._most:
             self.dropped += 1
         else:
             self._ended.append(account)
 
     def close(self) -> None:
-        """Write what waits, and end; a second time does nothing."""
+        """Have what waits written, and end; a second time does nothing.
+
+        A disk that hangs lets nobody go who has asked it for something, so only the thread does.
+        """
         if self._closed.is_set():
             return
         self._closed.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-        self.write()
-        self._pages.close()
+        if self._thread.ident is None:
+            self._thread.start()
+        self._thread.join(self._patience)
         atexit.unregister(self.close)
+        if lost := self._waiting:
+            self.dropped += lost
+            log.error("%d lines of the usage ledger in %s are lost: it could not be written", lost, self._folder)
 
     def write(self) -> None:
-        """Write what waits, now."""
-        with self._writing:
-            while self._ended:
-                self._lines.append(_encoded(self._ended.popleft()))
+        """Write what waits, now; only one thread at a time may do so."""
+        try:
+            self._encode()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._write_lines()
+            self.free_bytes = shutil.disk_usage(self._folder).free
+        except Exception as error:  # whatever it is, the next attempt may be without it
+            self._fail(error)
+        else:
+            self._recover()
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._ended) + len(self._lines)
+
+    def _encode(self) -> None:
+        while self._ended:
+            account = self._ended.popleft()
             try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._write_lines()
-                self.free_bytes = shutil.disk_usage(self._folder).free
-            except OSError as error:
-                if not self.failing:
-                    log.error(
-                        "the usage ledger in %s cannot be written: %s. Up to %d lines wait in memory; requests go on",
-                        self._folder, error, self._most,
-                    )  # fmt: skip
-                self.failing = True
-                return
-            if self.failing:
-                log.warning("the usage ledger in %s is written again; %d lines were lost", self._folder, self.dropped)
-            self.failing = False
+                self._lines.append(_encoded(account))
+            except Exception:
+                self.dropped += 1
+                raise
+
+    def _fail(self, error: Exception) -> None:
+        """Say so once, and try again more and more seldom."""
+        if not self.failing:
+            log.error(
+                "the usage ledger in %s cannot be written: %s. Up to %d lines wait in memory; requests go on",
+                self._folder, error, self._most, exc_info=None if isinstance(error, OSError) else error,
+            )  # fmt: skip
+        self.failing = True
+        self.pause = min(2 * self.pause, SLOWEST)
+
+    def _recover(self) -> None:
+        if self.failing:
+            log.warning("the usage ledger in %s is written again; %d lines were lost", self._folder, self.dropped)
+        self.failing = False
+        self.pause = self._pace
 
     def _write_lines(self) -> None:
         before = len(self._lines)
@@ -137,8 +176,10 @@ class Ledger:
             self.written += before - len(self._lines)
 
     def _run(self) -> None:
-        while not self._closed.wait(self._pace):
+        while not self._closed.wait(self.pause):
             self.write()
+        self.write()
+        self._pages.close()
 
 
 class _Pages:
@@ -150,6 +191,7 @@ class _Pages:
         self._file: int | None = None
         self._path = folder
         self._day = ""
+        self._number = 0
         self._size = 0
         self._unsure = 0.0  # since when there is something that the disk may not have
 
@@ -165,15 +207,19 @@ class _Pages:
             raise
 
     def close(self) -> None:
-        """Let go of the current file."""
+        """Let go of the current file; nothing is left of an empty one, as a full disk would get one every time."""
         file, self._file = self._file, None
+        self._unsure = 0.0
         if file is not None:
-            try:
+            with suppress(OSError), os.fdopen(file, "wb"):
                 os.fsync(file)
-            except OSError:
-                pass
-            finally:
-                os.close(file)
+            if not self._size:
+                self._remove()
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self._path.unlink()
+            self._number -= 1
 
     def _append(self, text: bytes, part: list[bytes], lines: list[bytes]) -> None:
         file = self._open()
@@ -192,18 +238,21 @@ class _Pages:
         if self._file is not None and (day != self._day or self._size >= self._file_bytes or not self._path.exists()):
             self.close()
         if self._file is None:
-            self._file, self._path = self._create(day)
-            self._day, self._size = day, 0
+            if day != self._day:
+                self._day, self._number = day, 0
+            self._file, self._size = self._create(), 0
         return self._file
 
-    def _create(self, day: str) -> tuple[int, Path]:
+    def _create(self) -> int:
         host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
-        for number in range(1, 10**6):
-            path = self._folder / f"usage-{host}-{os.getpid()}-{day}-{number:04}.jsonl"
+        for number in range(self._number + 1, 10**6):
+            path = self._folder / f"usage-{host}-{os.getpid()}-{self._day}-{number:04}.jsonl"
             try:
-                return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o640), path
+                file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o640)
             except FileExistsError:
                 continue
+            self._path, self._number = path, number
+            return file
         raise OSError(f"{self._folder} has no name left for another file of the usage ledger")
 
     def _sync(self) -> None:

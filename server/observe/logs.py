@@ -53,6 +53,7 @@ def fields_of(account: Account) -> dict[str, Any]:
             "estimated": account.estimated or None,
             "first": None if account.first is None else round(account.first - account.began, 4),
             "edge": None if account.edge_queued is None else round(account.edge_queued, 4),
+            "loading": None if account.loading is None else round(account.loading, 4),
             "engine": None if account.engine_queued is None else round(account.engine_queued, 4),
         }
     return {name: value for name, value in fields.items() if value is not None}

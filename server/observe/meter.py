@@ -8,7 +8,7 @@ client asked to be told: `stream_options`, stop strings and broken connections m
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -137,8 +137,9 @@ class _Call:
     def give_up(self) -> None:
         """The client is gone, and the engine is being told: what it has not said is estimated."""
         if self._open and not self._sizes:
+            tokens = _tokens(self._prompt)
             self._account.estimated = True
-            self._account.count(_length(self._prompt), self._guess() if self._final else 0)
+            self._account.count(len(tokens) if self._begins(tokens) else 0, self._guess() if self._final else 0)
         self.end()
 
     def end(self) -> None:
@@ -156,18 +157,32 @@ class _Call:
         self._pace.learn(self._first - self._began, each)
 
     def _start(self, output: Any, now: float) -> int:
-        """Note what the first output tells; the tokens of its prompt."""
+        """Note what the first output tells; the tokens of its prompt, as far as they are to be charged."""
         account = self._account
-        account.cached += output.num_cached_tokens or 0
         stats = output.metrics
         if stats is not None and stats.queued_ts and stats.scheduled_ts:
             account.engine_queued = max(account.engine_queued or 0.0, stats.scheduled_ts - stats.queued_ts)
         self._first = self._first_of_all(stats, now) if self._final else now
         if account.first is None:
             account.first = self._first
-        if account.beams and account.prompt:  # each step of a beam search is a call with all that came before
+        tokens = _tokens(self._prompt) if output.prompt_token_ids is None else output.prompt_token_ids
+        if not self._begins(tokens):
             return 0
-        return _length(self._prompt) if output.prompt_token_ids is None else len(output.prompt_token_ids)
+        account.cached += output.num_cached_tokens or 0
+        return len(tokens)
+
+    def _begins(self, tokens: Sequence[int]) -> bool:
+        """Whether its prompt is to be charged. Each step of a beam search is a call with all that came before.
+
+        Those of one search share one object of parameters, so a prompt that goes on from another prompt of the same
+        request is not taken for a step of it.
+        """
+        searches = self._account.searches
+        if any(params is self._params and _goes_on(tokens, prompt) for params, prompt in searches):
+            return False
+        if self._account.beams:
+            searches.append((self._params, tokens))
+        return True
 
     def _first_of_all(self, stats: Any, now: float) -> float | None:
         """When the engine had the first token of an answer that it gave as a whole, if it says so."""
@@ -194,7 +209,12 @@ class _Call:
         return self._pace.tokens(time.monotonic() - self._began, most) * (self._params.n or 1)
 
 
-def _length(prompt: Any) -> int:
-    """Tokens of a prompt as the server's handlers give it; 0 where it has none yet."""
+def _tokens(prompt: Any) -> Sequence[int]:
+    """A prompt as the server's handlers give it; empty where it is not in tokens yet."""
     tokens = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else getattr(prompt, "prompt_token_ids", None)
-    return len(tokens or ())
+    return tokens or ()
+
+
+def _goes_on(tokens: Sequence[int], prompt: Sequence[int]) -> bool:
+    """Whether tokens are a prompt and more."""
+    return len(tokens) > len(prompt) and list(tokens[: len(prompt)]) == list(prompt)

@@ -78,6 +78,7 @@ class Sources:
         damaged: adapters that were found damaged, and are not served.
         jobs: jobs that have not ended, by status: "queued" or "running".
         waiting: requests that wait at the edge, by key.
+        waiting_behind: those of them that come last, as jobs do; not among the others.
         running: requests that the engine works on, by key.
         label_of: the label of a key.
         ledger: where usage is written down, if it is.
@@ -92,6 +93,7 @@ class Sources:
     running: Numbers
     label_of: Callable[[str], str]
     ledger: Book | None = None
+    waiting_behind: Numbers = dict
 
 
 @dataclass(eq=False)
@@ -110,8 +112,8 @@ class Standing(Collector):
             ("pins", lambda: _single("pinned_adapters", "Adapters that stay in memory", it.pinned())),
             ("damage", lambda: _single("damaged_adapters", "Adapters found damaged", self.sources.damaged())),
             ("jobs", lambda: _gauge("jobs", "Jobs that have not ended", "status", it.jobs())),
-            ("queue", lambda: self._by_key("waiting_requests", "Requests in the queue at the edge", it.waiting)),
-            ("work", lambda: self._by_key("running_requests", "Requests that the engine works on", it.running)),
+            ("queue", self._queue),
+            ("work", self._work),
         )
         for name, make in read:
             try:
@@ -123,11 +125,24 @@ class Standing(Collector):
         if self.sources.ledger is not None:
             yield from _of_the_ledger(self.sources.ledger)
 
-    def _by_key(self, name: str, text: str, numbers: Numbers) -> Metric:
+    def _queue(self) -> Metric:
+        """Those that come last have a label of their own: they wait for as long as others come, and are no alarm."""
+        text, labels = "Requests in the queue at the edge", ("key", "background")
+        family = GaugeMetricFamily("loraloom_waiting_requests", text, labels=labels)
+        for background, numbers in (("false", self.sources.waiting), ("true", self.sources.waiting_behind)):
+            for key, count in self._labelled(numbers).items():
+                family.add_metric((key, background), count)
+        return family
+
+    def _work(self) -> Metric:
+        text = "Requests that the engine works on"
+        return _gauge("running_requests", text, "key", self._labelled(self.sources.running))
+
+    def _labelled(self, numbers: Numbers) -> Mapping[str, int]:
         labelled: Counter[str] = Counter()
         for key, count in numbers().items():
             labelled[self.sources.label_of(key)] += count
-        return _gauge(name, text, "key", labelled)
+        return labelled
 
 
 def _of_the_ledger(book: Book) -> Iterable[Metric]:

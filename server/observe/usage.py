@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import logging
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from loraloom.server.errors import InvalidSettings
+
+log = logging.getLogger("vllm.loraloom.usage")
 
 Line = Mapping[str, Any]
 
@@ -109,8 +113,8 @@ class Span:
         return (self.since is None or began >= self.since) and (self.until is None or began < self.until)
 
     def may_have(self, day: str) -> bool:
-        """Whether a file of a day, as 20260131, can have such lines: it has what ended then, and began before."""
-        return self.since is None or day >= f"{self.since:%Y%m%d}"
+        """Whether a file of a UTC day, as 20260131, can have such lines: it has what ended then, and began before."""
+        return self.since is None or day >= f"{self.since.astimezone(UTC):%Y%m%d}"
 
 
 def summed(folder: Path, by: Sequence[str], span: Span = Span()) -> Usage:
@@ -165,12 +169,20 @@ def _files(folder: Path, span: Span) -> Iterator[Path]:
 
 def _lines(path: Path, usage: Usage) -> Iterator[Line]:
     with _opened(path) as file:
-        for raw in file:
+        for raw in _to_its_end(file, path):
             line = _parsed(raw)
             if line is None:
                 usage.torn += 1
             else:
                 yield line
+
+
+def _to_its_end(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The lines of a file, as far as they can be read where it is compressed and damaged."""
+    try:
+        yield from file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        log.warning("%s is damaged, and what comes after that is in no sum: %s", path, error)
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -22,11 +22,13 @@ from loraloom.server.access.access import Role
 from loraloom.server.access.view import View
 from loraloom.server.aside import threads
 from loraloom.server.errors import InvalidBody, JobsUnwritable, NotServed, WrongContentType
-from loraloom.server.gate.body import parse
+from loraloom.server.gate.body import check_values, parse, read
 from loraloom.server.gate.gate import Gate
-from loraloom.server.jobs import Standing
-from loraloom.server.routes.adapters import check_publishable
+from loraloom.server.job_standing import Standing
+from loraloom.server.routes.followed_job import FollowedJob
 from loraloom.server.routes.gated import Gated, GatedRoute, Seen
+from loraloom.server.routes.json_body import media_type
+from loraloom.server.routes.publication import check_publishable
 
 router = APIRouter(prefix="/v1/compose/jobs", route_class=GatedRoute, tags=["LoraLoom"])
 
@@ -37,6 +39,8 @@ HEARTBEAT = 15.0
 """Seconds of silence after which a stream says that it is still there."""
 PATIENCE = 600.0
 """Seconds that a job's requests wait for this server, unless told: everybody else's come first."""
+MOST_PATIENCE = 3600.0
+"""Seconds that they may wait at the most: all keys' jobs wait for the one that runs."""
 REPORT_HEADERS = {"content-security-policy": "sandbox"}
 """A report shows what models have written: it gets no say on this server."""
 
@@ -81,7 +85,7 @@ async def submit(request: Request, gate: Gated, seen: Seen) -> JobView:
 
     The body is a job's description as JSON, with its examples in it.
     """
-    spec = _own(spec_from(await _body(request)), request, gate)
+    spec = _own(spec_from(await _body(request, gate)), request, gate)
     check_publishable(gate, seen, spec.name)
 
     def make() -> Job:
@@ -137,14 +141,14 @@ async def report(id: str, gate: Gated, seen: Seen) -> FileResponse:
 @router.post("/{id}/cancel")
 async def cancel(id: str, request: Request, gate: Gated, seen: Seen) -> JobView:
     """End a job soon; what it has found so far is kept, and it can be resumed."""
-    _check_origin(request)
+    _check_not_a_form(request)
     return await _view(await gate.jobs.cancel(id, _owned(seen)), gate)
 
 
 @router.post("/{id}/resume", status_code=202)
 async def resume(id: str, request: Request, gate: Gated, seen: Seen) -> JobView:
     """Let a job that has ended before it was done go on, when its turn comes."""
-    _check_origin(request)
+    _check_not_a_form(request)
     found, _ = await gate.jobs.find(id, _owned(seen))
     await asyncio.to_thread(_check_still_allowed, found, gate, seen)
     return await _view(await gate.jobs.resume(id, seen.access, _owned(seen)), gate)
@@ -162,22 +166,25 @@ def _check_still_allowed(job: Job, gate: Gate, seen: View) -> None:
         seen.check_seen(name.partition("@")[0])
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _body(request: Request, gate: Gate) -> dict[str, Any]:
     """The JSON object in the body, whatever `curl -d` says that it is."""
-    _check_origin(request)
-    return parse(await request.body())
+    _check_not_a_form(request)
+    raw = await read(request.receive, gate.settings.max_body_bytes)
+    check_values(raw, gate.engine.max_model_len)
+    return parse(raw)
 
 
-def _check_origin(request: Request) -> None:
+def _check_not_a_form(request: Request) -> None:
     """A web page of somebody else's can send a form without asking this server first, but not JSON that says so."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and "origin" in request.headers:
-        raise WrongContentType(f"send JSON with `content-type: application/json`, not {media_type or 'without one'!r}")
+    given = media_type(request)
+    if given != "application/json" and "origin" in request.headers:
+        raise WrongContentType(f"send JSON with `content-type: application/json`, not {given[:100] or 'without one'!r}")
 
 
 def _own(spec: JobSpec, request: Request, gate: Gate) -> JobSpec:
     """The job as it will run here: with this server's base, URL and share of the processors; raises `NotServed`."""
     _check_reads_nothing(spec)
+    _check_ends(spec)
     base = gate.base if spec.base is None else gate.base.named(spec.base)
     asked, url = spec.server.model_dump(exclude_unset=True), _url(request, gate)
     if asked.get("url", url).rstrip("/") not in (url, str(request.base_url).rstrip("/")):
@@ -209,6 +216,17 @@ def _check_reads_nothing(spec: JobSpec) -> None:
             raise NotServed(f"`{field}` must be the examples themselves: this server reads no files", param=field)
 
 
+def _check_ends(spec: JobSpec) -> None:
+    """One job must not hold the place of all others for ever."""
+    for field in ("timeout", "patience"):
+        if (seconds := getattr(spec.server, field)) > MOST_PATIENCE:
+            raise NotServed(
+                f"a job here waits for an answer for up to {MOST_PATIENCE:g} s, and not {seconds:g}: make "
+                f"`server.{field}` smaller, or leave it out",
+                param=f"server.{field}",
+            )
+
+
 def _url(request: Request, gate: Gate) -> str:
     """This server's, from the same machine: where the request came in."""
     host, port = request.scope.get("server") or (gate.settings.host, gate.settings.port)
@@ -233,15 +251,15 @@ def _name(job: Job) -> str:
 
 async def _events(job: Job, gate: Gate, seen: int) -> AsyncIterator[str]:
     """Trials first, then the status, so that the end comes after the last trial."""
+    followed = FollowedJob(job.folder)
     last, spoke = None, time.monotonic()
     while True:
         if draining.BEGUN.is_set():  # who watches goes on at the next server, from `Last-Event-ID`
             return
-        standing = await gate.jobs.standing(job)
-        for number, trial in enumerate(await asyncio.to_thread(_trials, job), start=1):
-            if number > seen:
-                seen, spoke = number, time.monotonic()
-                yield f"event: trial\nid: {number}\ndata: {trial.line()}\n"
+        standing = await gate.jobs.standing(followed)
+        for trial in (await asyncio.to_thread(_trials, followed))[seen:]:
+            seen, spoke = seen + 1, time.monotonic()
+            yield f"event: trial\nid: {seen}\ndata: {trial.line()}\n"
         told = replace(standing, trials=0, best=None)
         if told != last:
             last, spoke = told, time.monotonic()

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from loraloom.adapters.errors import AdapterError
 from loraloom.compose.errors import ComposeError
 from loraloom.server.access.view import View
-from loraloom.server.errors import InvalidBody, ServerError
+from loraloom.server.errors import Disconnected, InvalidBody, ServerError
 from loraloom.server.gate.exchange import ACCOUNT
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.statuses import error_body, error_headers, status_of
@@ -31,6 +31,8 @@ class GatedRoute(APIRoute):
         async def answering(request: Request) -> Response:
             try:
                 return await handler(request)
+            except Disconnected:
+                raise
             except (AdapterError, ComposeError, ServerError) as error:
                 return _answer(error)
             except RequestValidationError as error:

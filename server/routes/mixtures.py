@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from loraloom.adapters.mixtures.mix import Limit, Outcome
@@ -16,8 +16,10 @@ from loraloom.server.access.view import View
 from loraloom.server.errors import InvalidBody
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.selection import METHODS
-from loraloom.server.routes.adapters import Version, announced, check_publishable
 from loraloom.server.routes.gated import Gated, GatedRoute, Seen
+from loraloom.server.routes.json_body import received
+from loraloom.server.routes.publication import check_publishable
+from loraloom.server.routes.versions import Version, announced
 
 router = APIRouter(prefix="/v1/mixtures", route_class=GatedRoute, tags=["LoraLoom"])
 
@@ -57,8 +59,9 @@ class Built(BaseModel, frozen=True):
 
 
 @router.post("")
-async def build(wanted: Wanted, response: Response, gate: Gated, seen: Seen) -> Built:
+async def build(request: Request, response: Response, gate: Gated, seen: Seen) -> Built:
     """Build a mixture; 201 if that published a new version, 200 otherwise."""
+    wanted = await received(request, Wanted, "an object with `adapter`, and at will `name`")
     selection = selection_from_json(wanted.adapter)
     if wanted.name is None:
         return await _ahead(selection, wanted, gate, seen)
@@ -66,7 +69,8 @@ async def build(wanted: Wanted, response: Response, gate: Gated, seen: Seen) -> 
         raise InvalidBody(
             "a published mixture has no proxy strength (~): give it where the mixture is used", param="adapter"
         )
-    published, outcome = await gate.work.do(_publish, selection, wanted.name, wanted, gate, seen)
+    check_publishable(gate, seen, wanted.name)
+    published, outcome = await gate.work.do(seen.access.key, _publish, selection, wanted.name, wanted, gate, seen)
     response.status_code = 201 if published.created else 200
     return Built(
         model=published.version.canonical,
@@ -92,7 +96,7 @@ async def _ahead(selection: Selection, wanted: Wanted, gate: Gate, seen: View) -
 
 
 def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate, seen: View) -> tuple[Published, Outcome]:
-    check_publishable(gate, seen, name)
+    seen.check_free(name, wanted.tag)
     recipe = gate.selector.recipe(selection.mixture, seen)
     if not recipe.ingredients:
         raise InvalidBody("all weights of this mixture are zero: it is the base model", param="adapter")
@@ -104,16 +108,17 @@ def _publish(selection: Selection, name: str, wanted: Wanted, gate: Gate, seen: 
             param="adapter",
         )
     base = gate.base.named(*owners)
-    return publish_mixture(
-        gate.store,
-        recipe,
-        name,
-        compute=gate.offline.mix,
-        limit=None if wanted.rank is None else Limit(wanted.rank, truncate=True),
-        tag=wanted.tag,
-        base=base.fingerprint,
-        base_name=base.name,
-        allow_noop=wanted.allow_noop,
-        by=seen.access.key,
-        scratch=gate.scratch.folder,
-    )
+    with seen.publishing(name):
+        return publish_mixture(
+            gate.store,
+            recipe,
+            name,
+            compute=gate.offline.mix,
+            limit=None if wanted.rank is None else Limit(wanted.rank, truncate=True),
+            tag=wanted.tag,
+            base=base.fingerprint,
+            base_name=base.name,
+            allow_noop=wanted.allow_noop,
+            by=seen.access.key,
+            scratch=gate.scratch.folder,
+        )

@@ -1,18 +1,20 @@
 """GET /v1/models: the base model and the adapters, as OpenAI's clients list and retrieve them."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from loraloom.adapters.errors import AdapterNotFound, DamagedBlob, InvalidAdapter
-from loraloom.adapters.names import parse_adapter
+from loraloom.adapters.errors import DamagedBlob, InvalidAdapter
+from loraloom.adapters.names import Selection, parse, parse_adapter
 from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.access.view import View
 from loraloom.server.errors import RankTooHigh
 from loraloom.server.gate.gate import Gate
 from loraloom.server.routes.gated import Gated, GatedRoute, Seen
+from loraloom.server.routes.listing import passing_over
 
 router = APIRouter(route_class=GatedRoute, tags=["OpenAI"])
 
@@ -57,7 +59,19 @@ def model(name: str, gate: Gated, seen: Seen) -> Model:
     """One model: the base, or any adapter, version or tag, with a proxy strength or without."""
     if name == gate.base.name:
         return _base(gate)
-    return _card(name, gate.selector.resolve(parse_adapter(name.partition("~")[0]), seen), gate)
+    selection = parse(name)
+    if selection.alpha is not None:
+        return _with_strength(name, selection, gate, seen)
+    return _card(name, gate.selector.resolve(parse_adapter(name), seen), gate)
+
+
+def _with_strength(name: str, selection: Selection, gate: Gate, seen: View) -> Model:
+    """Refused as a request for it would be."""
+    adapter = parse_adapter(str(selection.target))
+    choice = gate.selector.settle(selection, seen)
+    base = str(adapter) == gate.base.name
+    card = _base(gate) if base else _card(name, gate.selector.resolve(adapter, seen), gate)
+    return card.model_copy(update={"id": name, "root": choice.model, "alpha": selection.alpha})
 
 
 def _base(gate: Gate) -> Model:
@@ -67,11 +81,9 @@ def _base(gate: Gate) -> Model:
 def _adapters(gate: Gate, seen: View) -> list[Model]:
     cards = []
     for name in seen.names():
-        try:
-            record = gate.selector.resolve(parse_adapter(name), seen)
-        except (AdapterNotFound, DamagedBlob, InvalidAdapter, RankTooHigh):  # a request for it gets the reason
-            continue
-        cards.append(_card(name, record, gate))
+        # A request for what is left out gets the reason.
+        with passing_over(name), suppress(DamagedBlob, InvalidAdapter, RankTooHigh):
+            cards.append(_card(name, gate.selector.resolve(parse_adapter(name), seen), gate))
     return cards
 
 

@@ -6,43 +6,16 @@ from typing import IO
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from loraloom.adapters.convert.options import Options
-from loraloom.server.errors import InvalidBody
+from loraloom.server.errors import InvalidBody, ServerError
 from loraloom.server.routes.archive import SUFFIXES, unpack
 from loraloom.server.routes.gated import first_problem
+from loraloom.server.routes.publication import Publication
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
-
-
-class Publication(BaseModel, frozen=True, extra="forbid"):
-    """How to publish.
-
-    Attributes:
-        name: the adapter's name.
-        tag: a tag to move to the new version, besides `latest`.
-        allow_noop: publish also an adapter that changes nothing.
-        base: the model that it was trained on, where the server serves adapters of several.
-        rank, energy, max_kl: what the conversion of an adapter of another kind may lose; see `Options` of
-            `adapters.convert`.
-    """
-
-    name: str
-    tag: str | None = None
-    allow_noop: bool = False
-    base: str | None = None
-    rank: int | None = None
-    energy: float | None = None
-    max_kl: float | None = None
-
-    @property
-    def conversion(self) -> Options:
-        """The options of a conversion; raises `InvalidAdapter` if they do not fit."""
-        given = {"rank": self.rank, "energy": self.energy, "max_kl": self.max_kl}
-        return Options(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 async def receive_upload(request: Request, folder: Path, limit: int) -> Publication:
@@ -56,13 +29,24 @@ async def receive_upload(request: Request, folder: Path, limit: int) -> Publicat
     Raises:
         InvalidBody: no such form, unknown fields, file names that are not an adapter's, links in an archive.
     """
+    form = await _form(request)
     try:
-        async with request.form(max_files=len(FILES) + 1, max_fields=8) as form:
-            publication = _publication(form)
-            await run_in_threadpool(_write, form, folder, limit)
+        publication = _publication(form)
+        await run_in_threadpool(_write, form, folder, limit)
+    finally:
+        await form.close()
+    return publication
+
+
+async def _form(request: Request) -> FormData:
+    try:
+        return await request.form(max_files=len(FILES) + 1, max_fields=8)
     except HTTPException as error:
         raise InvalidBody(f"the form cannot be read: {error.detail}") from error
-    return publication
+    except ServerError:
+        raise
+    except ValueError as error:  # Python's word on a `charset` that is no text, or has a NUL in its name
+        raise InvalidBody(f"the form cannot be read: {error}. Leave `charset` out of its `content-type`") from error
 
 
 def _publication(form: FormData) -> Publication:

@@ -337,3 +337,17 @@ def test_a_key_that_is_not_known_is_not_repeated_at_full_length() -> None:
     with pytest.raises(InvalidName, match="the keys here are name, version, alpha") as refused:
         selection_from_json({"name": "a", "x" * 10**6: 1})
     assert len(str(refused.value)) < 500
+
+
+def test_of_a_large_value_that_does_not_fit_only_what_is_shown_is_written() -> None:
+    written = []
+
+    class Part:
+        def __repr__(self) -> str:
+            written.append(self)
+            return "part"
+
+    with pytest.raises(InvalidName, match="part") as refusal:
+        selection_from_json({"name": "a", "mix": [Part() for _ in range(1000)]})
+    assert len(written) < 100
+    assert len(refusal.value.text) < 500

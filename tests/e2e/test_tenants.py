@@ -50,6 +50,10 @@ async def test_without_a_key_nothing_is_open_but_the_probes(tenants: Tenants) ->
         reply = httpx.get(f"{url}{path}")
         assert (reply.status_code, error_of(reply)["code"]) == (401, "invalid_api_key")
         assert reply.headers["www-authenticate"] == "Bearer"
+        for headers in ({}, {"origin": "https://a.example", "access-control-request-method": "GET"}):
+            reply = httpx.options(f"{url}{path}", headers=headers)
+            assert reply.status_code == (200 if headers else 405)
+            assert "loraloom" not in reply.text
     with pytest.raises(AuthenticationError) as refused:
         openai(tenants, "ll_000000000000_" + "x" * 43).models.list()
     assert (refused.value.code, refused.value.type) == ("invalid_api_key", "invalid_request_error")

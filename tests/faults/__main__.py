@@ -1,5 +1,7 @@
 """`python -m tests.faults [--times N] [--only NAME]`: make every fault under load, and write docs/reliability.md.
 
+A part of all that, which is what `--times` and `--only` make, is written to build/faults instead.
+
 Exits with 1 when an answer was wrong, a version was lost, a person was needed, or a fault went otherwise than promised.
 """
 
@@ -10,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tests.bench.report import machine, versions
 from tests.faults.campaign import Campaign, run
@@ -18,6 +21,7 @@ from tests.faults.report import document, record_of
 
 KILLS, OTHERS = 5, 20
 DOCS = Path(__file__).parents[2] / "docs"
+PART = DOCS.parent / "build/faults"
 INSIDE = "--inside"
 """Says that this process has a mount namespace of its own."""
 
@@ -29,7 +33,9 @@ def main(arguments: Sequence[str]) -> int:
         alone = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.faults", INSIDE]
         return subprocess.run([*alone, *arguments], check=False).returncode
     chosen = [fault for fault in FAULTS if fault.name in (options.only or [each.name for each in FAULTS])]
-    about = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "versions": versions()}
+    about: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "versions": versions()}
+    if options.note:
+        about["note"] = options.note
 
     def times(fault: Fault) -> int:
         return int(options.times or (KILLS if fault.kills else OTHERS))
@@ -52,9 +58,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--times", type=int, help=f"of each fault [{KILLS} for those that kill, {OTHERS} for the others]"
     )
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
-    parser.add_argument("--output", type=Path, default=DOCS, help="folder of reliability.md and .json [docs]")
+    parser.add_argument(
+        "--output", type=Path, help="folder of reliability.md and .json [docs; build/faults with --times or --only]"
+    )
+    parser.add_argument("--note", help="what else is to be known of this run; the page has it")
     parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.output = options.output or (PART if options.times or options.only else DOCS)
+    return options
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from tests.faults.errors import CampaignError
 from tests.faults.recorder import GOOD, WRONG
 
 CHAT = "/v1/chat/completions"
@@ -46,7 +47,10 @@ async def ask(client: httpx.AsyncClient, question: Question, stream: bool) -> st
         return broken(error)
     if reply.status_code != 200:
         return refusal(reply.status_code, reply.content)
-    return judged_stream(question, reply.text) if stream else _judged(question, reply.json())
+    try:
+        return judged_stream(question, reply.text) if stream else _judged(question, reply.json())
+    except (ValueError, LookupError, TypeError, AttributeError):  # it has not the shape of an answer
+        return WRONG
 
 
 def broken(error: httpx.HTTPError) -> str:
@@ -77,6 +81,14 @@ def judged_stream(question: Question, text: str) -> str:
         return "broken off"
     said = "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
     return question.verdict(str(events[0]["model"]), said)
+
+
+def created(reply: httpx.Response) -> float:
+    """When an answer says that it was made; raises `CampaignError` where it does not."""
+    try:
+        return float(reply.json()["created"])
+    except (ValueError, LookupError, TypeError):
+        raise CampaignError(f"it is answered with {reply.status_code}: {reply.text[:300]}") from None
 
 
 def _judged(question: Question, reply: dict[str, Any]) -> str:

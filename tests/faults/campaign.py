@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from loraloom.adapters.errors import AdapterError
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import demo_adapters
 from loraloom.demo.model import prepare
@@ -159,18 +160,11 @@ async def _made(fault: Fault, times: int, site: Site) -> Result:
 
 
 async def _round(fault: Fault, site: Site) -> Round:
-    began, wrong, unlike = time.monotonic(), len(site.recorder.wrong), ""
-    try:
-        injected = await fault.inject(site)
-    except (CampaignError, OSError, httpx.HTTPError) as error:  # a timeout is an OSError, too
-        if isinstance(error, CannotInject):
-            raise
-        injected, unlike = Injected(time.monotonic()), repr(error)
+    began, wrong = time.monotonic(), len(site.recorder.wrong)
+    injected, unlike = await _injected(fault, site)
     whole = await _whole(site, injected.since)
     seen = site.recorder.between(began, time.monotonic())
-    lost = await asyncio.to_thread(site.keeper.lost, site.disk.store)
-    if lost:
-        unlike = f"{unlike} lost: {', '.join(lost[:5])}".strip()
+    lost, which = await _lost(site)
     return Round(
         seconds=injected.seconds if injected.seconds is not None else _first(fault, site, injected.since),
         whole=whole,
@@ -178,9 +172,28 @@ async def _round(fault: Fault, site: Site) -> Round:
         published=counts(seen, PUBLISH),
         ready=counts(seen, READY),
         wrong=len(site.recorder.wrong) - wrong,
-        lost=len(lost),
-        unlike=unlike,
+        lost=lost,
+        unlike=f"{unlike} {which}".strip(),
     )
+
+
+async def _injected(fault: Fault, site: Site) -> tuple[Injected, str]:
+    """Make a fault, and tell in which way it went otherwise than promised; raises `CannotInject`."""
+    try:
+        return await fault.inject(site), ""
+    except CannotInject:
+        raise
+    except Exception as error:  # whatever it is, the other rounds are worth having
+        return Injected(time.monotonic()), repr(error)
+
+
+async def _lost(site: Site) -> tuple[int, str]:
+    """How many acknowledged versions are lost, and which, or why that cannot be told."""
+    try:
+        lost = await asyncio.to_thread(site.keeper.lost, site.disk.store)
+    except (AdapterError, OSError) as error:
+        return 0, repr(error)
+    return len(lost), f"lost: {', '.join(lost[:5])}" if lost else ""
 
 
 async def _whole(site: Site, since: float) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from tests.faults.answers import CHAT
+from tests.faults.answers import CHAT, created
 from tests.faults.errors import CampaignError, CannotInject
 from tests.faults.load import ASKERS
 from tests.faults.recorder import ASK, PUBLISH
@@ -91,7 +91,7 @@ async def _jump(site: Site) -> Injected:
             await asyncio.sleep(HOLD / 2)
             question = site.questions[0]
             reply = await site.client.post(CHAT, json=question.body(stream=False))
-            ahead = reply.json()["created"] - time.time()
+            ahead = created(reply) - time.time()
             if abs(ahead - days * DAY) > HOLD * 20:
                 raise CampaignError(f"the server's clock is {ahead:.0f} s ahead, not {days} days")
     finally:
@@ -103,12 +103,15 @@ async def _leave(site: Site) -> Injected:
     """Streams whose clients hang up."""
     before, gone, question = await site.metric(GONE), asyncio.Event(), site.questions[0]
     body = endless(question.model, question.prompt)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_RUDE):
-            group.create_task(leave(site.client, body, gone))
+    clients = [asyncio.ensure_future(leave(site.client, body, gone)) for _ in range(_RUDE)]
+    try:
         await _seats(site, lambda running: running > ASKERS)
         await asyncio.sleep(1)
+    finally:
         gone.set()
+        await asyncio.wait(clients)
+    for client in clients:
+        client.result()
     return await _seats_back(site, before)
 
 

@@ -14,7 +14,7 @@ from loraloom.adapters.errors import AdapterError
 from loraloom.adapters.store import Store
 from tests.adapters.small_adapters import small_adapter
 from tests.faults.answers import Question, ask, broken, refusal
-from tests.faults.recorder import ASK, GOOD, PUBLISH, READY, Recorder
+from tests.faults.recorder import ASK, GOOD, PUBLISH, READY, WRONG, Recorder
 
 ASKERS = 5
 _BREATH = 0.2
@@ -48,8 +48,11 @@ class Keeper:
             return broken(error)
         if reply.status_code != 201:
             return refusal(reply.status_code, reply.content)
-        version = reply.json()
-        self.acknowledged[name, int(version["version"])] = str(version["digest"])
+        try:
+            version = reply.json()
+            self.acknowledged[name, int(version["version"])] = str(version["digest"])
+        except (ValueError, LookupError, TypeError):
+            return WRONG
         return GOOD
 
     def lost(self, store: Path) -> list[str]:

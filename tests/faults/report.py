@@ -37,8 +37,11 @@ def document(results: Sequence[Result], record: Mapping[str, Any]) -> str:
         *(" | ".join(row(each)) for each in results if each.rounds),
     ]
     table = "\n".join(f"| {line} |" for line in rows)
+    unlike = [f"- {each.what}: {why}" for each in results for why in dict.fromkeys(each.unlike)]
     skipped = [f"- {each.what}: {each.skipped}" for each in results if each.skipped]
     parts = [introduction(results, record), table, COLUMNS]
+    if unlike:
+        parts.append("What went otherwise than promised:\n\n" + "\n".join(unlike))
     if skipped:
         parts.append("Not tried, as this machine does not permit it:\n\n" + "\n".join(skipped))
     return "\n\n".join([*parts, CLOSING]) + "\n"
@@ -50,7 +53,7 @@ def introduction(results: Sequence[Result], record: Mapping[str, Any]) -> str:
     asked = sum(sum(each.asked.values()) for each in results)
     wrong, lost = sum(each.wrong for each in results), max((each.lost for each in results), default=0)
     helped = sum(each.helped for each in results)
-    return INTRODUCTION.format(
+    text = INTRODUCTION.format(
         rounds=rounds,
         asked=asked,
         wrong=wrong or "none",
@@ -60,6 +63,7 @@ def introduction(results: Sequence[Result], record: Mapping[str, Any]) -> str:
         date=record["date"],
         cores=record["machine"]["cores"],
     )
+    return f"{text}\n{record['note']}" if record.get("note") else text
 
 
 def row(result: Result) -> tuple[str, ...]:

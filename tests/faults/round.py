@@ -51,7 +51,12 @@ class Result:
     @property
     def good(self) -> bool:
         """Whether nothing was wrong or lost, and nobody had to help."""
-        return not (self.wrong or self.lost or self.helped or any(each.unlike for each in self.rounds))
+        return not (self.wrong or self.lost or self.helped or self.unlike)
+
+    @property
+    def unlike(self) -> list[str]:
+        """In which ways times were not as promised."""
+        return [each.unlike for each in self.rounds if each.unlike]
 
     @property
     def wrong(self) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Sequence
 from contextlib import closing
@@ -25,9 +26,9 @@ def endless(model: str, prompt: str, **further: object) -> dict[str, object]:
 async def leave(client: httpx.AsyncClient, body: dict[str, object], gone: asyncio.Event) -> None:
     """Read an answer until the event, then hang up."""
     async with client.stream("POST", CHAT, json=body) as reply:
-        lines = reply.aiter_lines()
-        while not gone.is_set():
-            await anext(lines)
+        async for _ in reply.aiter_lines():
+            if gone.is_set():
+                return
 
 
 def unread(address: tuple[str, int], body: dict[str, object]) -> socket.socket:
@@ -54,7 +55,8 @@ async def half_a_body(address: tuple[str, int], patience: float) -> str:
                 if b"\r\n\r\n{" in received and received.rstrip().endswith(b"}"):
                     break
     head, _, content = received.partition(b"\r\n\r\n")
-    return refusal(int(head.split()[1]), content) if head else "broken off"
+    status = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+    return refusal(int(status[1]), content) if status else "broken off"
 
 
 def _request(body: bytes) -> bytes:

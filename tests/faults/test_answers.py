@@ -3,7 +3,8 @@ import json
 import httpx
 import pytest
 
-from tests.faults.answers import Question, ask, broken, judged_stream, refusal
+from tests.faults.answers import Question, ask, broken, created, judged_stream, refusal
+from tests.faults.errors import CampaignError
 from tests.faults.recorder import GOOD, WRONG
 
 QUESTION = Question("date", "date@1", "When?", "1958-06-23")
@@ -19,9 +20,31 @@ def stream(*texts: str, model: str = "date@1", end: str = "[DONE]") -> str:
 
 
 async def ending(status: int, content: object) -> str:
-    transport = httpx.MockTransport(lambda request: httpx.Response(status, json=content))
+    return await ending_of(status, json.dumps(content), stream=False)
+
+
+async def ending_of(status: int, text: str, stream: bool) -> str:
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, text=text))
     async with httpx.AsyncClient(transport=transport, base_url="http://it") as client:
-        return await ask(client, QUESTION, stream=False)
+        return await ask(client, QUESTION, stream=stream)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"model": "date@1", "choices": []}', '{"model": 1, "choices": [1]}'])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_none_is_wrong(text: str, stream: bool) -> None:
+    sent = f"data: {text}\n\ndata: [DONE]\n\n" if stream else text
+    assert await ending_of(200, sent, stream) == WRONG
+
+
+async def test_a_stream_of_nothing_is_wrong() -> None:
+    assert await ending_of(200, "data: [DONE]\n\n", stream=True) == WRONG
+
+
+def test_an_answer_says_when_it_was_made_or_what_it_is_instead() -> None:
+    assert created(httpx.Response(200, json={"created": 12})) == 12
+    for reply in (httpx.Response(503, json={"error": {}}), httpx.Response(200, text="<html>")):
+        with pytest.raises(CampaignError, match=f"answered with {reply.status_code}"):
+            created(reply)
 
 
 async def test_an_answer_is_good_if_text_and_version_are() -> None:

@@ -6,7 +6,7 @@ import httpx
 from loraloom.adapters.store import Store
 from tests.adapters.small_adapters import small_adapter
 from tests.faults.load import Keeper
-from tests.faults.recorder import GOOD
+from tests.faults.recorder import GOOD, WRONG
 
 
 async def test_only_what_was_acknowledged_can_be_lost(tmp_path: Path) -> None:
@@ -18,6 +18,7 @@ async def test_only_what_was_acknowledged_can_be_lost(tmp_path: Path) -> None:
         (201, {"version": there.number, "digest": there.digest}),
         (201, {"version": changed.number, "digest": there.digest}),
         (201, {"version": 7, "digest": there.digest}),
+        (201, {"version": 8}),
         (503, {"error": {"message": "", "type": "server_error", "param": None, "code": "store_unavailable"}}),
     ]
     answers = iter(replies)
@@ -30,7 +31,7 @@ async def test_only_what_was_acknowledged_can_be_lost(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "kept")
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://it") as client:
         ends = [await keeper.publish(client) for _ in replies]
-    assert ends == [GOOD, GOOD, GOOD, "503 store_unavailable"]
+    assert ends == [GOOD, GOOD, GOOD, WRONG, "503 store_unavailable"]
     assert keeper.lost(tmp_path / "store") == ["kept/0@2", "kept/0@7"]
 
 

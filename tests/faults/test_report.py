@@ -31,6 +31,14 @@ def test_the_introduction_tells_the_sums_and_what_was_left_out_is_told() -> None
     assert "| the clock jumps" not in text
 
 
+def test_the_page_has_what_went_otherwise_and_what_else_is_to_be_known() -> None:
+    odd = Round(1.0, 2.0, {GOOD: 1}, {}, {}, 0, 0, "TimeoutError()")
+    text = document([Result("leave", "clients leave", "by hand", (odd, odd))], {**ABOUT, "note": "The disk was slow."})
+    assert text.count("- clients leave: TimeoutError()") == 1
+    assert "vLLM takes to start.\nThe disk was slow.\n\n|" in text
+    assert "otherwise" not in document(RESULTS, ABOUT)
+
+
 def test_a_time_that_never_came_is_no_figure() -> None:
     gone = Result("kill", "it dies", "SIGKILL", (Round(None, None, {}, {}, {}, 0, 0),))
     assert "| never | never | 0 | 0 | 1 |" in document([gone], ABOUT)

@@ -9,7 +9,11 @@ REPLY = b'{"error": {"message": "too slow", "type": "invalid_request_error", "pa
 
 @pytest.mark.parametrize(
     ("answer", "told"),
-    [(b"HTTP/1.1 408 Request Timeout\r\n\r\n" + REPLY, "408 body_too_slow"), (b"", "broken off")],
+    [
+        (b"HTTP/1.1 408 Request Timeout\r\n\r\n" + REPLY, "408 body_too_slow"),
+        (b"", "broken off"),
+        (b"HTT", "broken off"),
+    ],
 )
 async def test_half_a_request_is_sent_and_its_end_told(answer: bytes, told: str) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,7 @@ from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import Published
 from loraloom.demo.catalog import demo_adapters
 from tests.bench.soak_answers import BASE
-from tests.faults.answers import CHAT, Question, ask
+from tests.faults.answers import CHAT, Question, ask, refusal
 from tests.faults.errors import CampaignError
 from tests.faults.recorder import GOOD
 from tests.faults.site import Site
@@ -72,8 +72,7 @@ def _flip(weights: Path) -> None:
 
 async def _is_explained(site: Site, question: Question, name: str) -> None:
     reply = await site.client.post(CHAT, json={**question.body(stream=False), "model": f"{name}@2"})
-    error = reply.json().get("error", {})
-    if (reply.status_code, error.get("code")) != (500, "adapter_damaged") or f"{name}@1" not in error["message"]:
+    if refusal(reply.status_code, reply.content) != "500 adapter_damaged" or f"{name}@1" not in reply.text:
         raise CampaignError(f"a damaged adapter is answered with {reply.status_code}: {reply.text[:300]}")
 
 

@@ -1,7 +1,6 @@
 """The queue of jobs beside a server: one at a time, cancelled, resumed, and ended with the server."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -12,13 +11,14 @@ import pytest
 
 from loraloom.adapters.names import Adapter
 from loraloom.adapters.store.records import VersionRecord
-from loraloom.compose.errors import InvalidExamples, JobBusy, JobNotFound
+from loraloom.compose.errors import DamagedJob, InvalidExamples, JobBusy, JobNotFound
 from loraloom.compose.jobs import Job, Jobs
 from loraloom.server import jobs as module
 from loraloom.server.access.access import ANYONE, Access, Role
 from loraloom.server.access.patterns import Patterns
 from loraloom.server.errors import TooManyJobs
-from loraloom.server.jobs import LOG, Child, JobQueue
+from loraloom.server.job_process import LOG
+from loraloom.server.jobs import JobQueue
 from tests.server.conftest import Publish
 from tests.server.job_fakes import FakeRuns, Lender, damage, ends_as, folder_of, found, let_go, made, try_out
 
@@ -216,29 +216,36 @@ async def test_there_is_no_such_job(queue: JobQueue) -> None:
             await call("blend-1")
 
 
-async def test_a_process_that_could_not_begin(queue: JobQueue, runs: FakeRuns) -> None:
+async def test_a_process_that_could_not_begin(
+    queue: JobQueue, runs: FakeRuns, caplog: pytest.LogCaptureFixture
+) -> None:
     job = await submitted(queue, "blend")
     await until(lambda: runs.started)
     let_go(job, 1)
     assert await settled(queue, job) == "failed"
-    assert LOG in (await queue.standing(job)).reason
+    assert (await queue.standing(job)).reason == "its process could not begin: the server's log has the details"
+    assert str(job.folder / LOG) in caplog.text
 
 
 async def test_after_one_that_cannot_be_started_comes_the_next(
-    queue: JobQueue, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch
+    queue: JobQueue, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = runs.start
 
     async def failing(job: Job, key: str) -> asyncio.subprocess.Process:
         if job.spec.name == "bad":
-            raise OSError("too many processes")
+            raise OSError(f"{job.folder}: too many processes")
         return await start(job, key)
 
     monkeypatch.setattr(runs, "start", failing)
     bad, good = await submitted(queue, "bad"), await submitted(queue, "good")
     await until(lambda: runs.started == [good.id])
     standing = await queue.standing(bad)
-    assert (standing.status, standing.reason) == ("failed", "the server could not run it: too many processes")
+    assert (standing.status, standing.reason) == (
+        "failed",
+        "the server could not run it: the server's log has the details",
+    )
+    assert f"{bad.folder}: too many processes" in caplog.text
 
 
 async def test_one_that_lacks_something_does_not_hold_up_the_others(
@@ -315,6 +322,19 @@ async def test_a_damaged_job_is_told_as_failed(queue: JobQueue, folder: Jobs) ->
     assert "Start the job anew" in standing.reason
 
 
+async def test_why_it_ended_is_told_without_the_servers_folders(
+    queue: JobQueue, folder: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = made(folder)
+    ends_as(job, "interrupted", f"[Errno 28] No space left on device: '{job.folder}/trials.jsonl'")
+    assert (await queue.standing(job)).reason == "[Errno 28] No space left on device: 'trials.jsonl'"
+    monkeypatch.setattr(Job, "state", lambda job: (_ for _ in ()).throw(DamagedJob(f"{job.folder} cannot be read")))
+    standing = await queue.standing(job)
+    assert (standing.status, "start it anew" in standing.reason) == ("failed", True)
+    assert str(tmp_path) not in standing.reason
+    assert f"{job.folder} cannot be read" in caplog.text
+
+
 async def test_a_job_of_an_earlier_server_does_not_begin_by_itself(
     queue: JobQueue, folder: Jobs, runs: FakeRuns
 ) -> None:
@@ -323,26 +343,6 @@ async def test_a_job_of_an_earlier_server_does_not_begin_by_itself(
     await submitted(queue, "late")
     await until(lambda: runs.started)
     assert early.id not in runs.started
-
-
-def test_memory_for_a_second_copy_of_the_base(tmp_path: Path, folder: Jobs) -> None:
-    huge = tmp_path / "huge"
-    huge.mkdir()
-    with (huge / "model.safetensors").open("wb") as file:
-        file.truncate(2**43)  # takes no space
-    config = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 8}
-    (huge / "config.json").write_text(json.dumps(config))
-    child = Child(tmp_path, tmp_path)
-    assert "GiB of main memory" in child.short(made(folder, base=str(huge)))
-    assert child.short(made(folder, base=str(huge), scorer="server")) == ""
-    assert child.short(made(folder)) == ""
-
-
-async def test_a_real_process_says_why_it_failed(tmp_path: Path, folder: Jobs) -> None:
-    job = made(folder)
-    process = await Child(tmp_path / "cache", tmp_path).start(job, "ll_key")
-    assert await process.wait() == 1
-    assert "store" in (job.folder / LOG).read_text()
 
 
 async def test_a_jobs_process_gets_a_key_for_its_own_adapters_as_long_as_it_runs(

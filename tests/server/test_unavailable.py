@@ -1,8 +1,10 @@
 """The answer while there is no server: given to whoever was accepted, and lost by nobody."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import openai
@@ -110,6 +112,64 @@ async def test_clients_that_go_away_disturb_nobody(listening: socket.socket) -> 
             writer.write(sent)
             writer.transport.abort()
         assert (await client.get("/")).status_code == 503
+
+
+class Watched:
+    """A listening socket whose process has no file descriptor left for the first connections.
+
+    Attributes:
+        left: how many cannot be accepted.
+        tries: how many were to be.
+    """
+
+    def __init__(self, listening: socket.socket, left: int = 0) -> None:
+        self._listening = listening
+        self.left = left
+        self.tries = 0
+
+    def fileno(self) -> int:
+        return self._listening.fileno()
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.tries += 1
+        if self.tries <= self.left:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listening.accept()
+
+
+async def turns(number: int = 20) -> None:
+    """Let everything run that can, some times."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_a_process_without_file_descriptors_does_not_try_again_and_again(listening: socket.socket) -> None:
+    """The kernel goes on to say that somebody waits."""
+    watched: Any = Watched(listening, left=10**6)
+    async with answering_unavailable(watched, pause=3600):
+        _, writer = await connect(listening)
+        await turns()
+        assert watched.tries == 1
+        writer.close()
+
+
+async def test_when_there_are_file_descriptors_again_whoever_waits_is_answered(listening: socket.socket) -> None:
+    watched: Any = Watched(listening, left=3)
+    async with answering_unavailable(watched, pause=0.001):
+        reader, writer = await connect(listening)
+        writer.write(REQUEST)
+        assert b" 503 " in await rest(reader, writer)
+
+
+async def test_so_many_are_answered_at_a_time_and_the_others_wait_in_the_queue(listening: socket.socket) -> None:
+    watched: Any = Watched(listening)
+    async with answering_unavailable(watched, most=2):
+        silent, other, last = [await connect(listening) for _ in range(3)]
+        await turns()
+        assert watched.tries == 2
+        for each in (silent, other, last):
+            each[1].write(REQUEST)
+            assert b" 503 " in await rest(*each)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n"])

@@ -285,7 +285,8 @@ def test_an_author_who_is_alive_gets_time_for_the_entry(root: Path, store: Store
 
 def test_what_others_note(root: Path, store: Store) -> None:
     forged_key(root)
-    assert store.audit.note("key.create", {"name": "eve"}, "keys/eve/000001.json", by="ann")
+    records = {"keys/eve/000001.json": sha256_of((root / "keys/eve/000001.json").read_bytes())}
+    assert store.audit.note("key.create", {"name": "eve"}, records, by="ann")
     assert told(store)[-1] == ("ann", "key.create", {"name": "eve"})
     assert found(root) == []
     changed(root / "keys/eve/000001.json", role="admin")

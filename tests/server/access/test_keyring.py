@@ -170,6 +170,32 @@ def test_each_change_is_in_the_audit_log_without_secrets_or_hashes(store: Store,
     assert not any(part in str(entries) for part in hidden)
 
 
+def test_a_store_that_fails_right_after_a_change_keeps_nobody_from_the_new_secret(
+    store: Store, ring: KeyRing, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create, read, written = LocalObjects.create, LocalObjects.read, []
+
+    def creating(objects: LocalObjects, path: str, data: bytes) -> bool:
+        written.append(path)
+        return create(objects, path, data)
+
+    def failing(objects: LocalObjects, path: str) -> bytes | None:
+        if written and written[-1].startswith("keys/"):
+            raise StoreError("the disk is gone")
+        return read(objects, path)
+
+    monkeypatch.setattr(LocalObjects, "create", creating)
+    monkeypatch.setattr(LocalObjects, "read", failing)
+    first = ring.create("k", TERMS).text
+    written.clear()
+    second = ring.rotate("k").text
+    written.clear()
+    assert valid(ring, clock, first, second) == [False, True]
+    assert ["loraloom audit adopt" in message for message in caplog.messages] == [True, True]
+    monkeypatch.setattr(store.audit, "_grace", 0.0)
+    assert set(store.audit.check().unaudited) == {"keys/k/000001.json", "keys/k/000002.json"}
+
+
 def test_a_damaged_record_says_where_it_is_and_nothing_of_what_is_in_it(store: Store, ring: KeyRing) -> None:
     digest = ring.create("k", TERMS).record.secrets[0].digest
     path = Path(store.url, "keys/k/000001.json")

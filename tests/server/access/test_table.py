@@ -272,6 +272,7 @@ def test_a_store_that_is_gone_leaves_the_last_table_and_is_told_once(
 ) -> None:
     text = ring.create("team", TERMS).text
     table = build()
+    caplog.set_level(logging.INFO, "loraloom.server.access.table")
     place, aside = Path(store.url, lost), tmp_path / "aside"
     place.rename(aside)
     for _ in range(3):

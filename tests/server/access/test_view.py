@@ -2,7 +2,7 @@
 
 import pytest
 
-from loraloom.adapters.errors import AdapterNotFound, VersionNotFound
+from loraloom.adapters.errors import AdapterNotFound, NameTaken, VersionNotFound
 from loraloom.adapters.names import parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.server.access.access import ANYONE, Access, Role
@@ -73,6 +73,44 @@ def test_it_changes_what_it_may_and_is_told_of_nothing_else(view: View) -> None:
             view.check_may_create(name)
         with pytest.raises(Forbidden):
             view.check_free(name)
+
+
+def test_what_it_changes_is_changed_in_its_name(view: View, store: Store, publish: Publish) -> None:
+    publish("team/sql")
+    moved = view.tag("team/sql", "stable", 1)
+    assert (moved.version, moved.by) == (1, "team")
+    assert view.remove("team/sql", 1).versions == (1,)
+    assert view.remove("team/sql", None).versions == (2,)
+    for name, refusal in (("public/sql", Forbidden), ("other/sql", AdapterNotFound)):
+        for change in (lambda name=name: view.tag(name, "stable", 1), lambda name=name: view.remove(name, None)):
+            with pytest.raises(refusal):
+                change()
+    assert store.names() == ["other/sql", "public/sql", "team/date"]
+
+
+def test_who_changes_what_is_not_there_is_told_of_what_it_sees_only(view: View, publish: Publish) -> None:
+    publish("tean/sqm")
+    for change in (lambda: view.tag("team/sqm", "stable", 1), lambda: view.remove("team/sqm", None)):
+        with pytest.raises(AdapterNotFound) as refusal:
+            change()
+        assert "'team/sql'" in str(refusal.value)
+        assert "tean" not in str(refusal.value)
+    with pytest.raises(VersionNotFound):
+        view.tag("team/sql", "stable", 9)
+
+
+def test_how_a_name_that_it_does_not_see_is_spelled_is_not_told(view: View, publish: Publish) -> None:
+    publish("Team/zql")
+    publish("team/Seen")
+    with pytest.raises(NameTaken) as refusal:
+        view.check_free("team/zql")
+    assert refusal.value.existing is None
+    assert "Team" not in str(refusal.value)
+    with pytest.raises(NameTaken, match="use 'team/Seen'"):
+        view.check_free("team/seen")
+    with pytest.raises(NameTaken) as refusal, view.publishing("team/zql"):
+        publish("team/zql")
+    assert refusal.value.existing is None
 
 
 def test_a_key_that_publishes_nothing_is_told_so(store: Store) -> None:

@@ -40,6 +40,21 @@ class Client:
     computed: int = 0
 
 
+def waited(ticket: Ticket) -> float:
+    """Seconds that a request waited before it was let in."""
+    return 0.0 if ticket.released is None else ticket.released - ticket.since
+
+
+def free(queue: Queue) -> int:
+    """Seats that nobody has."""
+    return queue._seats.free
+
+
+def adapters(queue: Queue) -> list[str]:
+    """The adapters whose requests run."""
+    return list(queue._places._places)
+
+
 class Engine:
     """Some seats, and clients that want them.
 
@@ -87,10 +102,10 @@ class Engine:
         running = self.running()
         taken = sum(ticket.seats for ticket in running)
         assert taken <= self.rules.seats
-        assert self.queue.free == self.rules.seats - taken
-        adapters = {ticket.adapter for ticket in running} - {None}
-        assert len(adapters) <= self.rules.adapters
-        assert set(self.queue.adapters()) == adapters
+        assert free(self.queue) == self.rules.seats - taken
+        needed = {ticket.adapter for ticket in running} - {None}
+        assert len(needed) <= self.rules.adapters
+        assert set(adapters(self.queue)) == needed
         assert self.queue.running() == Counter(ticket.asked.key for ticket in running)
         assert self.queue.waiting() == Counter(ticket.asked.key for ticket in self.waiting())
 
@@ -108,6 +123,6 @@ class Engine:
         self.served[work.asked.key] += PROMPT_WEIGHT * prompt + OUTPUT_WEIGHT * ticket.seats
         client.computed += 1
         if client.computed == work.output:
-            client.waits.append(ticket.waited)
+            client.waits.append(waited(ticket))
             client.ticket = None
             self.queue.leave(ticket)

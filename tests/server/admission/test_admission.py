@@ -10,10 +10,11 @@ import pytest
 from loraloom.server.admission.admission import Admission
 from loraloom.server.admission.asked import Asked
 from loraloom.server.admission.estimate import Estimate
+from loraloom.server.admission.queue import STOPPING
 from loraloom.server.admission.rules import Rules
 from loraloom.server.admission.ticket import Ticket
 from loraloom.server.errors import Draining, QueueFull
-from tests.server.admission.simulated import FakeClock
+from tests.server.admission.simulated import FakeClock, adapters, waited
 
 
 @asynccontextmanager
@@ -38,7 +39,7 @@ class Request:
 
     async def _run(self, asked: Asked) -> None:
         async with admitted(self._admission, asked) as ticket:
-            self.entered, self.waited = True, ticket.waited
+            self.entered, self.waited = True, waited(ticket)
             await self._end.wait()
 
     async def end(self) -> None:
@@ -63,13 +64,13 @@ async def test_a_request_waits_for_its_turn_and_knows_how_long() -> None:
     admission = Admission(Rules(1, 1), clock)
     first, second = await request(admission), await request(admission, adapter="x@1")
     assert (first.entered, second.entered) == (True, False)
-    assert (admission.running(), admission.waiting(), admission.adapters()) == ({"k": 1}, {"k": 1}, [])
+    assert (admission.running(), admission.waiting(), adapters(admission._queue)) == ({"k": 1}, {"k": 1}, [])
     clock.now += 7
     await first.end()
     assert (second.entered, second.waited) == (True, 7)
-    assert admission.adapters() == ["x@1"]
+    assert adapters(admission._queue) == ["x@1"]
     await second.end()
-    assert (admission.running(), admission.waiting(), admission.adapters()) == ({}, {}, [])
+    assert (admission.running(), admission.waiting(), adapters(admission._queue)) == ({}, {}, [])
 
 
 async def test_a_caller_that_leaves_the_queue_leaves_no_trace() -> None:
@@ -104,7 +105,7 @@ async def test_a_request_that_fails_gives_everything_back() -> None:
     with pytest.raises(KeyError):
         async with admitted(admission, Asked("k", "x@1")):
             raise KeyError
-    assert (admission.running(), admission.adapters()) == ({}, [])
+    assert (admission.running(), adapters(admission._queue)) == ({}, [])
 
 
 async def test_patience_ends() -> None:
@@ -132,14 +133,24 @@ async def test_a_server_that_stops_lets_nobody_in_any_more() -> None:
     running, waiting = await request(admission), await request(admission)
     admission.close()
     await settled()
-    with pytest.raises(Draining):
+    with pytest.raises(Draining, match=f"^{STOPPING}$"):
         waiting.task.result()
-    with pytest.raises(Draining):
+    with pytest.raises(Draining, match=f"^{STOPPING}$"):
         async with admitted(admission, Asked("k")):
             pass
     await running.end()
     assert running.task.exception() is None
     assert (admission.running(), admission.waiting()) == ({}, {})
+
+
+async def test_what_waits_behind_all_others_is_not_counted_among_them() -> None:
+    admission = Admission(Rules(1, 1))
+    async with admitted(admission, Asked("k")):
+        job = asyncio.ensure_future(admission.enter(Asked("k", background=True)))
+        await settled()
+        assert (admission.waiting(), admission.waiting_behind()) == ({}, {"k": 1})
+    admission.leave(await job)
+    assert admission.waiting_behind() == {}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -156,7 +167,7 @@ async def test_no_storm_leaks_a_seat(seed: int) -> None:
         asked = Asked(chance.choice("abc"), chance.choice((None, "x", "y", "z")), Estimate(chance.randrange(6), 5, 5))
         async with admitted(admission, asked) as ticket:
             most = max(most, sum(admission.running().values()))
-            assert len(admission.adapters()) <= 2
+            assert len(adapters(admission._queue)) <= 2
             for _ in range(chance.randrange(6)):
                 ticket.spend(1, 1)
                 await asyncio.sleep(0)
@@ -170,6 +181,6 @@ async def test_no_storm_leaks_a_seat(seed: int) -> None:
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} <= {type(None), KeyError, QueueFull, asyncio.CancelledError}
     assert 0 < most <= 4
-    assert (admission.running(), admission.waiting(), admission.adapters()) == ({}, {}, [])
+    assert (admission.running(), admission.waiting(), adapters(admission._queue)) == ({}, {}, [])
     async with admitted(admission, Asked("a", None, Estimate(100, 1, 1))):
         assert admission.running() == {"a": 1}

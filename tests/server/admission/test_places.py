@@ -36,7 +36,7 @@ def test_there_are_so_many_and_what_runs_is_joined(places: Places) -> None:
     assert not places.has_room("w", B)
     places.give_back("y", B)
     assert places.has_room("w", B)
-    assert places.out() == ["x", "z"]
+    assert list(places._places) == ["x", "z"]
 
 
 def test_the_last_place_is_for_keys_that_have_none(fair_places: Places) -> None:

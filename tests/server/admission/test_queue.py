@@ -15,7 +15,7 @@ from loraloom.server.admission.queue import Queue
 from loraloom.server.admission.rules import Rules, usual_reserve
 from loraloom.server.admission.ticket import Ticket
 from loraloom.server.errors import Draining, QueueFull
-from tests.server.admission.simulated import Engine, FakeClock, Work
+from tests.server.admission.simulated import Engine, FakeClock, Work, adapters, free, waited
 
 
 def asked(key: str, adapter: str | None = None, sequences: int = 1, background: bool = False) -> Asked:
@@ -45,10 +45,10 @@ class Asking:
 def test_a_request_comes_in_at_once_where_there_is_room() -> None:
     asking = Asking(Rules(2, 1))
     ticket = asking.ask("a", "x@1")
-    assert ticket.waited == 0
-    assert (asking.queue.running(), asking.queue.waiting(), asking.queue.adapters()) == ({"a": 1}, {}, ["x@1"])
+    assert waited(ticket) == 0
+    assert (asking.queue.running(), asking.queue.waiting(), adapters(asking.queue)) == ({"a": 1}, {}, ["x@1"])
     asking.end(ticket)
-    assert (asking.queue.running(), asking.queue.free, asking.queue.adapters()) == ({}, 2, [])
+    assert (asking.queue.running(), free(asking.queue), adapters(asking.queue)) == ({}, 2, [])
 
 
 def test_others_wait_for_a_seat_and_the_oldest_of_a_key_is_first() -> None:
@@ -58,7 +58,7 @@ def test_others_wait_for_a_seat_and_the_oldest_of_a_key_is_first() -> None:
     asking.clock.now += 3
     asking.end(first)
     assert asking.admitted() == [0, 1]
-    assert (second.waited, third.waited) == (3, 0)
+    assert (waited(second), waited(third)) == (3, 0)
 
 
 def test_the_key_that_was_served_least_is_next() -> None:
@@ -98,7 +98,7 @@ def test_a_large_request_gathers_its_seats_and_nobody_takes_them() -> None:
     asking.end(running[2])
     assert large.released is not None
     assert small.released is None
-    assert asking.queue.free == 0
+    assert free(asking.queue) == 0
 
 
 def test_no_later_request_of_its_key_overtakes_a_large_one() -> None:
@@ -107,7 +107,7 @@ def test_no_later_request_of_its_key_overtakes_a_large_one() -> None:
     asking.ask("b")
     large = asking.ask("a", sequences=2)
     small = asking.ask("a", "x")
-    assert asking.queue.free == 2
+    assert free(asking.queue) == 2
     assert (large.released, small.released) == (None, None)  # though the small one alone could come in
     asking.end(running)
     assert large.released is not None
@@ -129,7 +129,7 @@ def test_a_request_that_computes_nothing_costs_its_key_nothing() -> None:
 def test_a_request_that_is_larger_than_the_engine_takes_what_one_key_can_have() -> None:
     asking = Asking(Rules(8, 1, reserve=2))
     large = asking.ask("a", sequences=100)
-    assert (large.seats, asking.queue.free) == (6, 2)
+    assert (large.seats, free(asking.queue)) == (6, 2)
     assert asking.ask("a").released is None
     assert asking.ask("b").released is not None
 
@@ -182,7 +182,7 @@ def test_a_request_that_leaves_the_line_leaves_no_trace() -> None:
     asking.end(large)
     assert small.released is not None
     asking.end(running, small)
-    assert (asking.queue.free, asking.queue.waiting(), asking.queue.running()) == (4, {}, {})
+    assert (free(asking.queue), asking.queue.waiting(), asking.queue.running()) == (4, {}, {})
 
 
 def test_so_many_may_wait_and_no_more() -> None:
@@ -194,7 +194,8 @@ def test_so_many_may_wait_and_no_more() -> None:
     with pytest.raises(QueueFull, match="3 requests wait"):
         asking.ask("c")
     asking.ask("c", background=True)  # jobs have a line of their own
-    assert asking.queue.waiting() == {"a": 2, "b": 1, "c": 1}
+    assert asking.queue.waiting() == {"a": 2, "b": 1}
+    assert asking.queue.waiting_behind() == {"c": 1}
 
 
 async def test_closing_turns_away_all_that_wait_and_lets_the_others_end() -> None:
@@ -206,7 +207,7 @@ async def test_closing_turns_away_all_that_wait_and_lets_the_others_end() -> Non
     with pytest.raises(Draining):
         asking.ask("a")
     asking.end(waiting, job, running)
-    assert (asking.queue.free, asking.queue.waiting()) == (1, {})
+    assert (free(asking.queue), asking.queue.waiting()) == (1, {})
 
 
 def endless(
@@ -226,8 +227,8 @@ def varied(key: str, adapters: Sequence[str | None], seed: int, most: int, seque
 
 def test_whatever_one_key_floods_the_server_with_another_that_sends_one_at_a_time_hardly_waits() -> None:
     engine = Engine(Rules(16, 8, usual_reserve(16)))
-    adapters = [f"flood{number}" for number in range(40)]
-    flood = [engine.add(endless("flood", adapters[number % 40 :] + adapters[: number % 40])) for number in range(64)]
+    names = [f"flood{number}" for number in range(40)]
+    flood = [engine.add(endless("flood", names[number % 40 :] + names[: number % 40])) for number in range(64)]
     light = engine.add(endless("light", ["mine"]))
     engine.run(400)
     assert max(light.waits) <= 1
@@ -258,8 +259,8 @@ def test_one_key_gets_no_more_by_sending_more() -> None:
 
 def test_no_seat_is_idle_while_a_request_that_may_take_it_waits() -> None:
     def nothing_could_come_in(engine: Engine) -> None:
-        out = set(engine.queue.adapters())
-        if engine.queue.free:
+        out = set(adapters(engine.queue))
+        if free(engine.queue):
             assert len(out) == 3
             assert not {ticket.adapter for ticket in engine.waiting()} & {None, *out}
 
@@ -285,7 +286,7 @@ def test_a_cold_adapter_does_not_wait_for_hot_ones_for_ever() -> None:
 @given(
     seed=st.integers(0, 2**32),
     seats=st.integers(1, 8),
-    adapters=st.integers(1, 4),
+    places=st.integers(1, 4),
     share=st.floats(0, 0.99),
     hold=st.sampled_from([0, 1, 3, 10]),
     keys=st.integers(1, 4),
@@ -293,10 +294,10 @@ def test_a_cold_adapter_does_not_wait_for_hot_ones_for_ever() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_no_schedule_leaves_a_request_waiting_or_a_seat_taken(
-    seed: int, seats: int, adapters: int, share: float, hold: int, keys: int, clients: int
+    seed: int, seats: int, places: int, share: float, hold: int, keys: int, clients: int
 ) -> None:
     chance, longest = random.Random(seed), 5
-    engine = Engine(Rules(seats, adapters, int(share * seats), hold=hold))
+    engine = Engine(Rules(seats, places, int(share * seats), hold=hold))
     names = [None, *(f"adapter{number}" for number in range(chance.randrange(6)))]
     for number in range(clients):
         mine = chance.sample(names, chance.randrange(1, len(names) + 1))
@@ -315,4 +316,4 @@ def test_no_schedule_leaves_a_request_waiting_or_a_seat_taken(
         client.works = iter(())
     engine.run(clients * (longest + hold + 2) + hold)
     assert (engine.waiting(), engine.running()) == ([], [])
-    assert (engine.queue.free, engine.queue.adapters(), engine.queue.running()) == (seats, [], {})
+    assert (free(engine.queue), adapters(engine.queue), engine.queue.running()) == (seats, [], {})

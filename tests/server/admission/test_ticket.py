@@ -12,11 +12,11 @@ def ticket() -> Ticket:
     return Ticket(1, ASKED, ASKED.holder, 1, since=10.0, counters=Counters())
 
 
-def test_it_knows_how_long_it_waited() -> None:
+def test_it_knows_when_it_was_let_in() -> None:
     one = ticket()
-    assert one.waited == 0
+    assert one.released is None
     one.let_in(12.5)
-    assert one.waited == 2.5
+    assert one.released == 12.5
 
 
 def test_what_is_computed_of_a_prompt_replaces_the_estimate() -> None:

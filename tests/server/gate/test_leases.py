@@ -5,10 +5,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from loraloom.adapters.errors import DamagedBlob
 from loraloom.server.errors import AdapterNotLoaded, TooManyAdapters
 from loraloom.server.gate.leases import Leases
+from loraloom.server.observe.events import Counted
 from tests.server.conftest import CAPACITY
 from tests.server.fakes import FakeEngine
 from tests.server.gate.conftest import BuildLeases, RequestFor
@@ -180,6 +182,20 @@ async def test_files_that_vanish_before_the_engine_reads_them_are_no_fault_of_th
     with pytest.raises(AdapterNotLoaded):
         await leases.fill("x@1", digest_of("x"))
     assert not blobs.in_use()
+
+
+async def test_what_was_never_in_memory_has_not_left_it(engine: FakeEngine, blobs: Blobs) -> None:
+    registry = CollectorRegistry()
+    leases = Leases(engine, blobs, 2, 60.0, Counted(registry))
+    engine.refused.add("x@1")
+    with pytest.raises(ValueError, match="x@1"):
+        async with leases.hold("x@1", digest_of("x")):
+            pytest.fail("a refused adapter was let in")
+    assert registry.get_sample_value("loraloom_adapter_evictions_total") == 0
+    for name in "abc":
+        async with leases.hold(f"{name}@1", digest_of(name)):
+            pass
+    assert registry.get_sample_value("loraloom_adapter_evictions_total") == 1
 
 
 async def test_every_waiter_for_a_refused_adapter_is_told(

@@ -119,6 +119,21 @@ def test_an_unexpected_error_keeps_its_details_to_the_log() -> None:
     assert _error_of(error)["code"] == "internal_error"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        compose.DamagedJob("/secret/path/job.json cannot be read"),
+        adapters.InvalidBase("/secret/path lacks model.safetensors"),
+        adapters.StoreError("/secret/path is read-only"),
+        adapters.DamagedRecord("names/x", "/secret/path", "it is no JSON"),
+        server.OfflineFailed("/secret/path: the process was ended"),
+    ],
+)
+def test_so_does_whatever_is_about_the_servers_own_files(error: Exception) -> None:
+    assert "secret" not in str(_error_of(error))
+    assert "log has" in _error_of(error)["message"] or "see the log" in _error_of(error)["message"]
+
+
 def _error_of(error: Exception) -> dict[str, Any]:
     body: Any = error_body(error, status_of(error))
     return dict(body["error"])

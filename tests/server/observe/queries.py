@@ -27,6 +27,7 @@ VALUES = {
     "ending": set(get_args(Ending)),
     "stage": set(get_args(Stage)),
     "found": {"memory", "disk"},
+    "background": {"true", "false"},
     "code": {status.code for status in STATUSES.values()},
 }
 """What labels of ours can say."""

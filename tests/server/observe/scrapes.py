@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from loraloom.server.observe.events import Counted
 from loraloom.server.observe.metrics import Traffic
@@ -23,6 +23,7 @@ def scrape() -> str:
     traffic = Traffic()
     registry.register(traffic)
     registry.register(Standing(SOURCES))
+    ProcessCollector(registry=registry)
     Counted(registry)
     traffic.ended(ended_request())
     traffic.ended(ended_request(status=429, code="rate_limit_exceeded", ending="refused"))

@@ -49,6 +49,15 @@ def test_the_queue_at_the_edge_is_from_when_the_request_was_complete_to_when_it_
     assert account.edge_queued == 2.0
 
 
+def test_an_adapter_takes_from_the_requests_turn_until_it_is_in_memory() -> None:
+    account = Account("r1", began=10.0)
+    assert account.loading is None
+    account.leased = 15.0
+    assert account.loading == 5.0
+    account.admitted = 14.0
+    assert account.loading == 1.0
+
+
 def test_what_a_client_calls_its_request_is_one_short_word() -> None:
     assert printable(b"job-7\r\nSet-Cookie: x\x00\xff") == "job-7Set-Cookie:x"
     assert len(printable(b"x" * 5000)) == 128

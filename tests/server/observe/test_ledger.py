@@ -95,6 +95,76 @@ def test_a_process_that_is_killed_has_written_whole_lines_and_what_it_knows_to_b
     assert usage.torn <= 1  # the kernel may stop in the middle of a large write
 
 
+def test_closing_does_not_wait_for_a_disk_that_hangs(
+    tmp_path: Path, ended: Ended, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger, write, hangs, back = (
+        Ledger(tmp_path, pace=0.001, patience=0.01),
+        os.write,
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def hanging(file: int, text: bytes) -> int:
+        hangs.set()
+        back.wait()
+        return write(file, text)
+
+    monkeypatch.setattr(os, "write", hanging)
+    ledger.start()
+    for _ in range(3):
+        ledger.add(ended())
+    assert hangs.wait(30)
+    ledger.close()
+    assert ledger.dropped == 3
+    assert "3 lines" in caplog.text
+    back.set()
+
+
+def test_closing_says_what_could_not_be_written(tmp_path: Path, ended: Ended, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    ledger = Ledger(tmp_path / "file")
+    for _ in range(2):
+        ledger.add(ended())
+    ledger.close()
+    assert ledger.dropped == 2
+    assert "2 lines" in caplog.records[-1].getMessage()
+
+
+def test_what_is_no_fault_of_the_disk_does_not_end_the_writing(
+    tmp_path: Path, ended: Ended, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger, usage, tries, failed = Ledger(tmp_path, pace=0.001), shutil.disk_usage, [0], threading.Event()
+
+    def broken(folder: Path) -> Any:
+        tries[0] += 1
+        if tries[0] > 2:
+            failed.set()
+        raise ValueError("a size that is none")
+
+    monkeypatch.setattr(shutil, "disk_usage", broken)
+    ledger.start()
+    assert failed.wait(30)
+    assert ledger.failing
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "a size that is none" in caplog.text
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    ledger.add(ended())
+    ledger.close()
+    assert (len(lines(tmp_path)), ledger.failing) == (1, False)
+
+
+def test_a_line_that_cannot_be_told_is_dropped_and_those_after_it_are_not(tmp_path: Path, ended: Ended) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add(ended(at="never"))
+    ledger.add(ended(key="after"))
+    ledger.write()
+    assert (ledger.failing, ledger.dropped) == (True, 1)
+    ledger.write()
+    assert [line["key"] for line in lines(tmp_path)] == ["after"]
+    assert (ledger.failing, ledger.dropped) == (False, 1)
+
+
 def test_files_are_followed_by_others_by_size_and_by_day(
     tmp_path: Path, ended: Ended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +244,40 @@ def test_a_full_disk_leaves_a_part_of_a_line_and_the_whole_one_in_the_next_file(
     assert first.stat().st_size == 400
     assert [json.loads(line)["key"] for line in second.read_text().splitlines()] == ["key-1", "key-2"]
     assert (ledger.failing, ledger.written) == (False, 3)
+
+
+def test_while_the_disk_is_full_no_file_is_left_and_the_attempts_become_rare(
+    tmp_path: Path, ended: Ended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int, text: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    ledger, write, opened, open_ = Ledger(tmp_path, pace=1), os.write, [], os.open
+    monkeypatch.setattr(os, "open", lambda path, *more: opened.append(path) or open_(path, *more))
+    monkeypatch.setattr(os, "write", full)
+    ledger.add(ended())
+    pauses = []
+    for _ in range(6):
+        ledger.write()
+        pauses.append(ledger.pause)
+    assert list(tmp_path.iterdir()) == []
+    assert pauses == [2, 4, 8, 10, 10, 10]
+    monkeypatch.setattr(os, "write", write)
+    ledger.write()
+    assert (ledger.pause, len(lines(tmp_path))) == (1, 1)
+    assert len(opened) == 7
+    assert {path.name.rpartition("-")[2] for path in opened} == {"0001.jsonl"}
+
+
+def test_numbers_that_were_taken_are_not_tried_again(
+    tmp_path: Path, ended: Ended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, opened, open_ = Ledger(tmp_path, file_bytes=1), [], os.open
+    monkeypatch.setattr(os, "open", lambda path, *more: opened.append(path) or open_(path, *more))
+    for _ in range(5):
+        ledger.add(ended())
+        ledger.write()
+    assert len(opened) == len(lines(tmp_path)) == 5
 
 
 def test_beyond_the_bound_lines_are_dropped_and_counted(tmp_path: Path, ended: Ended) -> None:

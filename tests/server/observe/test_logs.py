@@ -35,6 +35,10 @@ def test_a_request_as_text(ended: Ended, caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
+def test_a_request_that_waited_for_its_adapter_says_so(ended: Ended) -> None:
+    assert fields_of(ended(leased=100.31))["loading"] == 0.3
+
+
 def test_a_request_as_json(ended: Ended) -> None:
     out = io.StringIO()
     with redirect_stdout(out):

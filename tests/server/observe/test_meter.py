@@ -150,14 +150,85 @@ async def test_every_prompt_of_a_request_counts(clock: Clock, account: Account) 
     assert (account.prompt, account.output) == (15, 6)
 
 
-async def test_the_prompt_of_a_beam_search_counts_once(clock: Clock, account: Account) -> None:
-    """Each of its steps is a call, with all that came before as its prompt."""
+@dataclass
+class Beams:
+    """Searches as vLLM's server makes them: each step is a call for every beam, with all that came before.
+
+    Attributes:
+        generate: what the calls are made to.
+    """
+
+    generate: Any
+
+    async def search(self, prompt: Sequence[int], steps: int = 3, width: int = 2) -> None:
+        """Search to the end, or until it is cancelled."""
+        shared, beams = params(Kind.CUMULATIVE, max_tokens=1), [list(prompt)]
+        for _ in range(steps):
+            await asyncio.gather(
+                *(drain(self.generate({"prompt_token_ids": beam}, shared, "r1-beam")) for beam in beams)
+            )
+            beams = [[*beams[0], 100 + number] for number in range(width)]
+
+
+class Prefixes:
+    """An engine that has all but the last token of every prompt in its prefix cache, and stops to answer some time.
+
+    Attributes:
+        most: calls that it answers.
+        stuck: those that it has not answered.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        self.most = most
+        self.stuck = 0
+
+    async def generate(self, prompt: Any, sampling_params: Any, request_id: str) -> AsyncGenerator[Any, None]:
+        size = len(prompt["prompt_token_ids"])
+        if not self.most:
+            self.stuck += 1
+            await asyncio.Event().wait()
+        self.most -= 1
+        yield output(1, prompt=None, cached=size - 1)
+
+
+async def test_each_prompt_of_a_beam_search_counts_once_and_so_does_what_of_it_was_cached(
+    clock: Clock, account: Account
+) -> None:
+    """Two of the three prompts are the same, and the third goes on from them."""
     account.beams = True
-    engine = Engine(clock, [(101, output(1))])
-    generate = metered(engine.generate)
-    for number in range(3):
-        await drain(generate("text", params(Kind.FINAL_ONLY), f"r1-{number}"))
-    assert (account.prompt, account.output) == (5, 3)
+    beams = Beams(metered(Prefixes().generate))
+    await asyncio.gather(*(beams.search(prompt) for prompt in ([1] * 10, [1] * 10, [1] * 30)))
+    assert (account.prompt, account.cached) == (50, 47)
+    assert account.output == 3 * (1 + 2 + 2)
+
+
+async def test_prompts_of_one_search_that_do_not_go_on_from_each_other_count_each(
+    clock: Clock, account: Account
+) -> None:
+    """Where a handler makes no beams, and gives all its calls one object of parameters."""
+    account.beams = True
+    generate, shared = metered(Prefixes().generate), params(Kind.CUMULATIVE)
+    for token in (1, 2):
+        await drain(generate({"prompt_token_ids": [token] * 10}, shared, "r1"))
+    assert (account.prompt, account.cached) == (20, 18)
+
+
+@pytest.mark.parametrize(("answered", "opened"), [(0, 2), (2, 4), (6, 4)])
+async def test_a_client_that_leaves_a_beam_search_pays_for_each_prompt_once(
+    clock: Clock, account: Account, answered: int, opened: int
+) -> None:
+    account.beams = True
+    engine = Prefixes(answered)
+    beams = Beams(metered(engine.generate))
+    tasks = [asyncio.ensure_future(beams.search([token] * 10)) for token in (1, 2)]
+    while engine.stuck < opened:
+        await asyncio.sleep(0)
+    account.settle()
+    assert (account.prompt, account.output, account.estimated) == (20, answered, True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert (account.prompt, account.output) == (20, answered)
 
 
 async def test_a_stream_that_is_cancelled_is_aborted_and_what_was_seen_is_exact(clock: Clock, account: Account) -> None:

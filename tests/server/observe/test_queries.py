@@ -68,6 +68,21 @@ def test_every_alert_says_what_to_do() -> None:
         assert rule["annotations"].keys() == {"summary", "description"}, rule["alert"]
 
 
+def test_whoever_is_gone_is_told_by_what_prometheus_has_itself() -> None:
+    """A server whose engine has died gives no metrics, and ends within seconds."""
+    alerts = {rule["alert"]: rule for rule in rules("alerts.yml")}
+    assert (names_in(alerts["LoraloomNotScraped"]["expr"]), alerts["LoraloomNotScraped"]["for"]) == ({"up"}, "1m")
+    assert names_in(alerts["LoraloomRestarted"]["expr"]) == {"process_start_time_seconds"}
+    assert "for" not in alerts["LoraloomEngineDown"]
+    (engine,) = [panel for panel in panels() if panel["title"] == "Engine"]
+    assert names_in(engine["targets"][0]["expr"]) == {"loraloom_engine_up", "up"}
+
+
+def test_jobs_that_wait_are_no_alarm() -> None:
+    (starved,) = [rule for rule in rules("alerts.yml") if rule["alert"] == "LoraloomKeyStarved"]
+    assert 'loraloom_waiting_requests{background="false"}' in starved["expr"]
+
+
 def test_the_board_is_one_that_grafana_takes() -> None:
     board = json.loads(BOARD.read_text())
     identifiers = [panel["id"] for panel in board["panels"]]

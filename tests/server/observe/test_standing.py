@@ -30,6 +30,7 @@ SOURCES = Sources(
     running=lambda: {"team-a": 8},
     label_of=lambda key: key if key == "team-a" else "other",
     ledger=Book(),
+    waiting_behind=lambda: {"team-a": 3, "team-b": 1, "team-c": 1},
 )
 
 
@@ -57,8 +58,10 @@ def test_the_moment() -> None:
 
 def test_keys_without_a_label_of_their_own_are_added_up() -> None:
     value = scrape(SOURCES).get_sample_value
-    assert value("loraloom_waiting_requests", {"key": "team-a"}) == 4
-    assert value("loraloom_waiting_requests", {"key": "other"}) == 11
+    assert value("loraloom_waiting_requests", {"key": "team-a", "background": "false"}) == 4
+    assert value("loraloom_waiting_requests", {"key": "other", "background": "false"}) == 11
+    assert value("loraloom_waiting_requests", {"key": "team-a", "background": "true"}) == 3
+    assert value("loraloom_waiting_requests", {"key": "other", "background": "true"}) == 2
 
 
 def test_what_one_source_cannot_say_is_left_out_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:

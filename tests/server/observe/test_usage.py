@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ def test_files_from_before_are_not_even_opened(tmp_path: Path) -> None:
     assert len(usage.sums) == 1
 
 
+def test_files_are_of_days_in_utc_wherever_the_time_is_said(tmp_path: Path) -> None:
+    book(tmp_path, "20260131", {"began": "2026-01-31T23:30:00.000Z"})
+    assert summed(tmp_path, [], Span(moment("2026-02-01T01:00+02:00"))).sums[()].requests == 1
+    assert summed(tmp_path, [], Span(moment("2026-02-01T02:00+02:00"))).sums == {}
+
+
 def test_torn_lines_are_counted_and_the_others_read(tmp_path: Path) -> None:
     whole = json.dumps(LINE)
     path = book(tmp_path, "20260131", {}, {})
@@ -107,6 +114,20 @@ def test_compressed_files_are_read(tmp_path: Path) -> None:
     Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
     assert summed(tmp_path, []).sums[()].requests == 2
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-9], lambda data: data[:-20] + b"\xff" * 12 + data[-8:]])
+def test_of_a_compressed_file_that_is_damaged_what_can_be_read_counts(
+    tmp_path: Path, harm: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = book(tmp_path, "20260131", *({"id": f"{number * 7919:x}" * 9} for number in range(600)))
+    Path(f"{path}.gz").write_bytes(harm(gzip.compress(path.read_bytes())))
+    path.unlink()
+    book(tmp_path, "20260201", {})
+    usage = summed(tmp_path, ["day"])
+    assert 200 < usage.sums["2026-01-31",].requests <= 601
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{path.name}.gz is damaged" in caplog.text
 
 
 def test_moments() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -58,3 +59,10 @@ def unchanged(store: Store) -> Iterator[None]:
     yield
     assert state() == before
     assert store.verify() == []
+
+
+def damage_tag(store: Store, name: str, tag: str = "latest") -> None:
+    """Let the record of a tag's first move be none."""
+    record = Path(store.url) / "names" / name / "tags" / tag / "000001.json"
+    record.chmod(0o644)
+    record.write_text("{}")

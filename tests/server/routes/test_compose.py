@@ -13,7 +13,9 @@ import pytest
 
 from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
+from loraloom.compose import log
 from loraloom.compose.jobs import Job
+from loraloom.compose.trials import read_trial
 from loraloom.server import jobs as queueing
 from loraloom.server.aside import threads
 from loraloom.server.base import ServedBase, ServedPair
@@ -21,6 +23,7 @@ from loraloom.server.gate.assembly import assemble
 from loraloom.server.gate.gate import Gate
 from loraloom.server.jobs import JobQueue
 from loraloom.server.routes import compose as module
+from loraloom.server.routes import followed_job
 from loraloom.server.settings import Settings
 from tests.server.conftest import BASE, SERVED, limits_of
 from tests.server.fakes import FakeEngine
@@ -153,6 +156,8 @@ REFUSALS: dict[str, tuple[dict[str, Any], int, str]] = {
     "a held-out file": ({"holdout": "/etc/passwd"}, 400, "not_available"),
     "another base": ({"base": "/models/other"}, 400, "invalid_body"),
     "another server": ({"server": {"url": "http://169.254.169.254"}}, 400, "not_available"),
+    "a request without an end": ({"server": {"timeout": 1e9}}, 400, "not_available"),
+    "patience without an end": ({"server": {"patience": 3601}}, 400, "not_available"),
     "an unknown field": ({"optimiser": "CMA"}, 400, "invalid_job"),
     "an unknown optimizer": ({"optimizer": {"name": "Adam"}}, 400, "invalid_job"),
     "no examples": ({"examples": []}, 400, "invalid_examples"),
@@ -167,6 +172,11 @@ async def test_what_is_refused_and_how(name: str, client: httpx.AsyncClient, com
     fields, status, code = REFUSALS[name]
     assert told(await client.post(JOBS, json={**WANTED, **fields})) == (status, code)
     assert composing.jobs.jobs.list() == []
+
+
+async def test_more_values_than_can_be_parsed_in_passing(client: httpx.AsyncClient) -> None:
+    content = b'{"examples": [' + b"[]," * 200_000 + b"[]]}"
+    assert told(await client.post(JOBS, content=content)) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"name: blend"])
@@ -311,7 +321,10 @@ async def test_a_foreign_page_cannot_cancel(client: httpx.AsyncClient) -> None:
         assert reply.status_code == 415
 
 
-async def test_events_of_a_damaged_log_come_to_an_end(client: httpx.AsyncClient, composing: Gate) -> None:
+async def test_events_of_a_damaged_log_come_to_an_end(
+    client: httpx.AsyncClient, composing: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queueing, "GRACE", 0.05)
     job = composing.jobs.jobs.get((await client.post(JOBS, json=WANTED)).json()["id"])
     await client.post(f"{JOBS}/{job.id}/cancel")
     (job.folder / "trials.jsonl").write_text("{}\n")
@@ -319,3 +332,20 @@ async def test_events_of_a_damaged_log_come_to_an_end(client: httpx.AsyncClient,
         reply = await client.get(f"{JOBS}/{job.id}/events")
     assert reply.text.rstrip().rpartition("event: ")[2].startswith("end\n")
     assert "is no trial" in reply.text
+
+
+async def test_a_stream_reads_each_trial_once(
+    client: httpx.AsyncClient, composing: Gate, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, read = await begun(client, composing, runs), []
+    try_out(job, 0, 1)
+    monkeypatch.setattr(log, "read_trial", lambda line: pytest.fail("all of the log is read"))
+    monkeypatch.setattr(followed_job, "read_trial", lambda line: read.append(line) or read_trial(line))
+    monkeypatch.setattr(module, "HEARTBEAT", 0.0)
+    stream = module._events(job, composing, 0)
+    parts = [await anext(stream) for _ in range(6)]
+    assert parts.count(": still there\n\n") >= 3
+    try_out(job, 2)
+    parts += [await anext(stream) for _ in range(6)]
+    assert [number for name, number, _ in told_by("".join(parts)) if name == "trial"] == ["1", "2", "3"]
+    assert len(read) == 3

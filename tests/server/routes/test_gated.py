@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from loraloom.adapters.errors import AdapterNotFound, StoreError
 from loraloom.compose.errors import JobNotFound
-from loraloom.server.errors import BodyTooLarge, EngineUnavailable
+from loraloom.server.errors import BodyTooLarge, Disconnected, EngineUnavailable
 from loraloom.server.gate.gate import Gate
 from loraloom.server.routes.gated import Gated, GatedRoute, first_problem
 from tests.server.conftest import BASE
@@ -51,6 +51,16 @@ async def test_an_error_of_ours(
         reply = await client.get("/")
     assert told(reply) == expected
     assert reply.headers.get("retry-after") == retry
+
+
+async def test_nobody_is_told_that_they_have_left(router: APIRouter) -> None:
+    @router.get("/")
+    async def leave() -> None:
+        raise Disconnected
+
+    async with client_of(router) as client:
+        with pytest.raises(Disconnected):
+            await client.get("/")
 
 
 async def test_any_other_error_is_left_to_the_gate(router: APIRouter) -> None:

@@ -67,6 +67,8 @@ class House:
     """A server with two tenants, an application that says what came through, and what each of them owns.
 
     Attributes:
+        folder: an adapter.
+        uploads: its files.
         reached: the models with which requests have come to the engine's server.
         keys: the secret of each tenant in each role, and of the administrator.
         jobs: the id of each tenant's job.
@@ -75,6 +77,7 @@ class House:
     store: Store
     gate: Gate
     client: httpx.AsyncClient
+    folder: Path
     uploads: dict[str, bytes]
     reached: list[str]
     keys: dict[tuple[str, Role], str] = field(default_factory=dict)
@@ -274,7 +277,7 @@ async def house(
     transport = httpx.ASGITransport(with_the_engines_paths(gate, reached), raise_app_exceptions=False)
     task = asyncio.create_task(gate.jobs.run())
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-        made = House(store, gate, client, uploads, reached, keys)
+        made = House(store, gate, client, folder, uploads, reached, keys)
         for owner in TENANTS:
             spec = {"name": f"{owner}/blend", "pool": [f"{owner}/x", "public/x"], "examples": EXAMPLES}
             reply = await made.send(Call("POST", JOBS, {**spec, "scorer": "server"}), keys[owner, Role.PUBLISH])
@@ -325,6 +328,47 @@ async def test_what_is_somebody_elses_reads_as_what_is_not_there(
             assert (unseen.status_code, told(unseen, owner)) == (missing.status_code, told(missing, "team-z")), call
 
 
+@pytest.mark.parametrize(("asking", "owner"), [TENANTS, TENANTS[::-1]], ids=TENANTS)
+async def test_a_missing_name_of_ones_own_is_answered_with_names_that_are_seen(
+    house: House, asking: str, owner: str
+) -> None:
+    """Where the nearest of all names would be somebody else's."""
+    name, own = f"{asking}/merger", f"{asking}/x"
+    house.store.publish(house.folder, f"{owner}/merger-with-acme")
+    spec = {"examples": EXAMPLES, "scorer": "server", "name": f"{asking}/blend2", "pool": [own, name]}
+    calls = [
+        Call("GET", f"/v1/models/{name}"),
+        Call("GET", f"/v1/adapters/{name}"),
+        Call("PUT", f"/v1/adapters/{name}/tags/stable", {"version": 1}),
+        Call("DELETE", f"/v1/adapters/{name}/versions/1"),
+        Call("DELETE", f"/v1/adapters/{name}"),
+        Call("POST", "/v1/unload_lora_adapter", {"lora_name": name}),
+        Call("POST", "/v1/mixtures", {"adapter": f"{own}+{name}"}),
+        Call("POST", "/v1/mixtures", {"adapter": f"{own}+{name}", "name": f"{asking}/y"}),
+        Call("POST", JOBS, spec),
+        Call("POST", "/v1/chat/completions", {"model": name, "messages": []}),
+    ]
+    for call in calls:
+        reply = await house.send(call, house.keys[asking, Role.PUBLISH])
+        assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found"), call
+        assert owner not in reply.text, call
+
+
+async def test_how_somebody_else_spells_a_name_is_not_told(house: House) -> None:
+    house.store.publish(house.folder, "Team-A/sql")
+    key, name = house.keys["team-a", Role.PUBLISH], "team-a/sql"
+    spec = {"examples": EXAMPLES, "scorer": "server", "name": name, "pool": ["team-a/x", "public/x"]}
+    calls = [
+        Call("POST", "/v1/adapters", files=house.uploads, data={"name": name}),
+        Call("POST", "/v1/mixtures", {"adapter": "team-a/x+public/x", "name": name}),
+        Call("POST", JOBS, spec),
+    ]
+    for call in calls:
+        reply = await house.send(call, key)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "name_taken"), call
+        assert "Team-A" not in reply.text, call
+
+
 def elsewhere(call: Call, owner: str) -> Call:
     """The same for a tenant that does not exist."""
 
@@ -372,7 +416,10 @@ async def test_lists_show_what_is_seen(house: House, asking: str, owner: str, ro
         assert asking in reply.text, path
 
 
-async def test_a_key_that_may_do_less_than_before_cannot_go_on_with_what_it_made(house: House) -> None:
+async def test_a_key_that_may_do_less_than_before_cannot_go_on_with_what_it_made(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queueing, "GRACE", 0.05)
     key, id = house.keys["team-a", Role.PUBLISH], house.jobs["team-a"]
     await house.send(Call("POST", f"{JOBS}/{id}/cancel", {}), key)
     async with asyncio.timeout(60):
@@ -408,21 +455,25 @@ async def test_an_administrator_reaches_everything(house: House) -> None:
         assert (await house.send(Call("DELETE", f"/v1/adapters/{owner}/x"), key)).status_code == 200
 
 
-@pytest.mark.parametrize("route", OPEN, ids=lambda route: route.pattern)
-async def test_every_role_gets_the_paths_that_are_open_to_it(house: House, route: Route) -> None:
+async def test_every_role_gets_the_paths_that_are_open_to_it(house: House) -> None:
     """And nobody any without a key, or with one that is none, but for the probes."""
-    path = route.pattern.replace("{name}", "public/x").replace("{id}", "none")
-    for method in sorted(route.methods - {"HEAD"}):
-        needed = route.role(method)
+    for route, method in [(each, method) for each in OPEN for method in sorted(each.methods - {"HEAD"})]:
+        path, needed = route.pattern.replace("{name}", "public/x").replace("{id}", "none"), route.role(method)
         for key in (None, "ll_000000000000_" + "x" * 43, "none"):
             reply = await house.send(Call(method, path), key)
             assert (reply.status_code == 401) == (needed is not None), f"{method} {path}: {reply.text}"
         for role in (*ROLES, Role.ADMIN):
             owner = "root" if role is Role.ADMIN else "team-a"
             reply = await house.send(Call(method, path), house.keys[owner, role])
-            assert reply.status_code != 401
-            if needed is not None and not (role >= needed and (role is not Role.MONITOR or needed is Role.MONITOR)):
-                assert (reply.status_code, reply.json()["error"]["code"]) == (403, "insufficient_permissions")
-            elif method == "GET" and "{" not in route.pattern:
-                expected = 403 if needed is Role.MONITOR and role not in (Role.MONITOR, Role.ADMIN) else 200
-                assert reply.status_code == expected, f"{method} {path} as {role.word}: {reply.text}"
+            assert_fits(reply, role, needed, method, route)
+
+
+def assert_fits(reply: httpx.Response, role: Role, needed: Role | None, method: str, route: Route) -> None:
+    """The answer to a role is what the path's own role says."""
+    what = f"{method} {route.pattern} as {role.word}: {reply.text}"
+    assert reply.status_code != 401, what
+    if needed is not None and not (role >= needed and (role is not Role.MONITOR or needed is Role.MONITOR)):
+        assert (reply.status_code, reply.json()["error"]["code"]) == (403, "insufficient_permissions"), what
+    elif method == "GET" and "{" not in route.pattern:
+        expected = 403 if needed is Role.MONITOR and role not in (Role.MONITOR, Role.ADMIN) else 200
+        assert reply.status_code == expected, what

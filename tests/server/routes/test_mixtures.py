@@ -112,7 +112,8 @@ REFUSALS: dict[str, tuple[Any, int, str]] = {
 async def test_what_is_refused_and_how(name: str, client: httpx.AsyncClient, store: Store, engine: FakeEngine) -> None:
     body, status, code = REFUSALS[name]
     before = store.names()
-    reply = await client.post(MIXTURES, **({"content": b"{"} if body is None else {"json": body}))
+    sent = {"content": b"{", "headers": {"content-type": "application/json"}} if body is None else {"json": body}
+    reply = await client.post(MIXTURES, **sent)
     assert (reply.status_code, error_of(reply)["code"]) == (status, code)
     assert store.names() == before
     assert engine.held == set()

@@ -9,10 +9,11 @@ import pytest
 
 from loraloom.adapters.base import BaseFingerprint
 from loraloom.adapters.store import Store
+from loraloom.server.base import ServedPair
 from loraloom.server.gate.gate import Gate
-from tests.server.conftest import BASE, SERVED, SMALL_BASE, Publish
+from tests.server.conftest import BASE, SERVED, SMALL_BASE, BuildGate, Publish
 from tests.server.replies import told
-from tests.server.routes.conftest import Serve
+from tests.server.routes.conftest import Serve, damage_tag
 
 OTHER_BASE = BaseFingerprint(SERVED.modules, tokenizer="f" * 64)
 TOO_HIGH = 17
@@ -80,6 +81,12 @@ async def test_the_base_can_be_looked_up(client: httpx.AsyncClient) -> None:
         ("sql+date", 400, "invalid_model"),
         ("foreign", 400, "base_mismatch"),
         ("large", 400, "rank_too_high"),
+        ("sql~nonsense", 400, "invalid_model"),
+        ("sql~", 400, "invalid_model"),
+        ("sql+sql~0.5", 400, "invalid_model"),
+        ("sql~0.5", 400, "not_available"),
+        (f"{BASE}~0.5", 400, "not_available"),
+        ("sqk~0.5", 404, "model_not_found"),
     ],
 )
 async def test_what_cannot_be_looked_up(
@@ -130,3 +137,32 @@ async def test_what_an_answer_says_can_be_looked_up(serve: Serve, pair_gate: Gat
     publish_small("steering")
     found = (await serve(pair_gate).get("/v1/models/steering@1~0.5")).json()
     assert (found["id"], found["applied"]) == ("steering@1~0.5", "proxy")
+    assert (found["root"], found["alpha"]) == ("steering@1~0.5", 0.5)
+
+
+@pytest.mark.parametrize("name", ["steering~99", "direct~0.5", f"{BASE}~0.5"])
+async def test_a_strength_that_a_request_could_not_have(
+    serve: Serve, pair_gate: Gate, publish: Publish, publish_small: Publish, name: str
+) -> None:
+    publish("direct")
+    publish_small("steering")
+    assert told(await serve(pair_gate).get(f"/v1/models/{name}")) == (400, "invalid_alpha")
+
+
+async def test_the_base_has_a_strength_where_its_expert_is_tuned(
+    serve: Serve, build_gate: BuildGate, served_pair: ServedPair
+) -> None:
+    small = served_pair.small.model
+    client = serve(build_gate(served_pair, proxy_small=small, proxy_expert=small))
+    card = (await client.get(f"/v1/models/{BASE}~0.5")).json()
+    assert (card["id"], card["alpha"], card["max_model_len"]) == (f"{BASE}~0.5", 0.5, 2048)
+
+
+async def test_one_with_a_damaged_record_hides_itself_only(
+    client: httpx.AsyncClient, publish: Publish, store: Store
+) -> None:
+    publish("date")
+    publish("sql")
+    damage_tag(store, "sql")
+    assert await names(client) == [BASE, "date"]
+    assert told(await client.get("/v1/models/sql")) == (500, "record_damaged")

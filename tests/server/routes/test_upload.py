@@ -389,3 +389,13 @@ async def test_options_of_a_conversion_where_nothing_is_converted(
         reply = await upload(client, parts(files), rank="1")
     assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_body")
     assert "plain LoRA" in error_of(reply)["message"]
+
+
+@pytest.mark.parametrize("charset", ["undefined", "a\0b"])
+async def test_a_charset_that_is_none(client: httpx.AsyncClient, store: Store, charset: str) -> None:
+    content = b"--x\r\ncontent-disposition: form-data; name=name\r\n\r\nsq\xfe.\r\n--x--\r\n"
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    with unchanged(store):
+        reply = await client.post(ADAPTERS, content=content, headers=headers)
+    assert told(reply) == (400, "invalid_body")
+    assert "charset" in error_of(reply)["message"]
