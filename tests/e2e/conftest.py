@@ -55,4 +55,5 @@ LAST = ("test_observing.py", "test_tenants.py", "test_turns.py", "test_restart.p
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """End the engines last: the other tests of the session share them."""
-    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
+    ours = {Path(__file__).parent / name: number for number, name in enumerate(LAST)}
+    items.sort(key=lambda item: ours.get(item.path, -1))

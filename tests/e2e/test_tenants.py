@@ -52,7 +52,7 @@ async def test_without_a_key_nothing_is_open_but_the_probes(tenants: Tenants) ->
         assert reply.headers["www-authenticate"] == "Bearer"
         for headers in ({}, {"origin": "https://a.example", "access-control-request-method": "GET"}):
             reply = httpx.options(f"{url}{path}", headers=headers)
-            assert reply.status_code == (200 if headers else 405)
+            assert reply.status_code in ((200, 400) if headers else (405,))  # vLLM says whether that page may ask
             assert "loraloom" not in reply.text
     with pytest.raises(AuthenticationError) as refused:
         openai(tenants, "ll_000000000000_" + "x" * 43).models.list()
