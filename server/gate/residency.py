@@ -52,10 +52,13 @@ class Residency:
     _kept: dict[Adapter, str] = field(default_factory=dict)
     _untried: list[str] = field(default_factory=list)
     _told: frozenset[str] = frozenset()
+    _noted: frozenset[str] = frozenset()
+    _noting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
         """Until cancelled."""
         self._untried = await asyncio.to_thread(self.note.read)
+        self._noted = frozenset(self._untried)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_pins())
             tasks.create_task(self._warm_up())
@@ -113,7 +116,7 @@ class Residency:
         """Load one after the other; the note lacks what is being tried, in case that it brings the engine down."""
         while self._untried:
             name = self._untried.pop(0)
-            await asyncio.to_thread(self.note.write, self._names())
+            await self._keep_note()
             try:
                 choice = await asyncio.to_thread(self.settle, parse(name))
                 if choice.content is not None:
@@ -122,16 +125,20 @@ class Residency:
                 log.info("%s was in memory before the restart and is not brought back: %s", name, error)
 
     async def _take_note(self) -> None:
-        noted: set[str] = set()
         try:
             while True:
-                names = self._names()
-                if noted != set(names):
-                    noted = set(names)
-                    await asyncio.to_thread(self.note.write, names)
+                await self._keep_note()
                 await asyncio.sleep(self.pace.note)
         finally:
             self.note.write(self._names())
+
+    async def _keep_note(self) -> None:
+        """Write down what is in memory if the note has others; one at a time, or an older write may end last."""
+        async with self._noting:
+            names = self._names()
+            if self._noted != frozenset(names):
+                await asyncio.to_thread(self.note.write, names)
+                self._noted = frozenset(names)
 
     def _names(self) -> list[str]:
         """What is in memory, and what may still come back."""

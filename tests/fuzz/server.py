@@ -19,6 +19,8 @@ HANG = 60.0
 """Seconds after which a request hangs."""
 RESTART = 300.0
 """Seconds that a lost engine gets to come back."""
+RAISED = r"^(?:\([^\n]*?\] )?(\w+(?:\.\w+)*(?:Error|Exception)\b.{0,80})"
+"""The last line of a traceback: what was raised, behind what the log has before each line."""
 SHARES = {"schema": 0.45, "extreme": 0.45, "upload": 0.1}
 """Of all requests."""
 
@@ -60,7 +62,7 @@ class Fuzzing:
     session: requests.Session = field(default_factory=requests.Session)
 
     def run(self, cases: int, start: int) -> int:
-        """Send about so many requests, drawn from the random seed `start`; returns how many were answered."""
+        """Send so many requests or a few more, drawn from the random seed `start`; returns how many were answered."""
         document = self.session.get(f"{self.url}/openapi.json", headers=self.headers, timeout=HANG).json()
         before, told = self._completion(), self._errors()
         chosen = st.sampled_from((*self.models, *self.models, None))
@@ -73,6 +75,9 @@ class Fuzzing:
             each = max(1, round(SHARES[kind] * cases / len(strategies)))
             for number, strategy in enumerate(strategies):
                 _drawn(strategy, each, start + number, self.send)
+        for number, strategy in enumerate(groups["extreme"] * 3):  # some operations have but few different requests
+            if (missing := cases - self.statuses.total()) > 0:
+                _drawn(strategy, missing, start + 1000 + number, self.send)
         if self._completion() != before:
             self._note(Finding("a completion is not what it was before", None, ""))
         for line, count in (self._errors() - told).items():
@@ -153,9 +158,7 @@ class Fuzzing:
     def _errors(self) -> Counter[str]:
         """The errors in the log that nobody caught, by what they say."""
         text = "" if self.log is None else self.log.read_text(errors="replace")
-        found = re.findall(
-            r"Traceback \(most recent call last\)(?:.*\n)+?.*?(\w+(?:\.\w+)*(?:Error|Exception)\b.{0,80})", text
-        )
+        found = re.findall(r"^.*?Traceback \(most recent call last\)(?:.*\n)+?" + RAISED, text, re.MULTILINE)
         return Counter(re.sub(r"\d+", "#", each) for each in found)
 
     def _last_error(self) -> str:

@@ -1,6 +1,7 @@
 """What counts as a wrong answer, and that a finding is made small."""
 
 import json
+from pathlib import Path
 
 import pytest
 import requests
@@ -53,6 +54,19 @@ def test_a_finding_is_one_and_small() -> None:
     assert finding.call is not None
     assert finding.call.json == {"bad": 1}
     assert fuzzing.statuses == {("extreme", 500): 3, ("extreme", 400): 1}
+
+
+def test_errors_in_the_log_are_counted_by_what_was_raised(tmp_path: Path) -> None:
+    """vLLM writes something before each line; a line of source that raises is not what was raised."""
+    before = "(APIServer pid=7) ERROR 11-23 09:46:01 [api_router.py:75] "
+    trace = ("Traceback (most recent call last):", '  File "x.py", line 1, in f', "    raise OtherError(what) from e")
+    log = tmp_path / "log"
+    log.write_text(
+        "OtherError: no traceback\n"
+        + "".join(f"{before}{line}\n" for line in (*trace, "vllm.exceptions.SomeError: at 12"))
+        + "\n".join((*trace, "KeyError: 'a'", "")),
+    )
+    assert Fuzzing("", log, {}, ())._errors() == {"vllm.exceptions.SomeError: at #": 1, "KeyError: 'a'": 1}
 
 
 def test_the_table_says_what_was_tried() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.errors import StoreError
-from loraloom.adapters.names import Adapter, parse, parse_adapter
+from loraloom.adapters.names import Adapter, Selection, parse, parse_adapter
 from loraloom.adapters.store import Store
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.leases import Leases
 from loraloom.server.gate.note import Note
@@ -218,6 +219,27 @@ async def test_what_cannot_come_back_is_passed_over(
     note.write(["gone@1", "refused@1", "no name", "never@7", "sql@1"])
     async with running(residency):
         await until(lambda: leases.resident("sql@1"))
+        await until(lambda: note.read() == ["sql@1"])
+
+
+async def test_the_last_that_comes_back_is_noted(gate: Gate, note: Note, publish: Publish) -> None:
+    """The note has it before it is tried, lacks it meanwhile, and has it again."""
+    publish("sql")
+    note.write(["slow@1", "sql@1"])
+    tried = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def settle(selection: Selection) -> Choice:
+        if str(selection) == "slow@1":
+            asyncio.run_coroutine_threadsafe(until(lambda: note.read() == ["sql@1"]), loop).result()
+        else:
+            loop.call_soon_threadsafe(tried.set)
+        return gate.selector.settle_own(selection)
+
+    async with running(Residency(gate.leases, gate.store.pins, settle, note, Pace(note=0.1))):
+        await tried.wait()
+        assert note.read() == []
+        await until(lambda: gate.leases.resident("sql@1"))
         await until(lambda: note.read() == ["sql@1"])
 
 
