@@ -46,7 +46,7 @@ demo-compose: install ## learn a mixture for two tasks at once, and judge it, in
 	$(VENV)/bin/loraloom compose demo
 
 test: install ## run every test, those on the real engine included, in two processes
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 2
 
 lint: install $(TYPES) ## style, import order, complexity, layers
 	$(VENV)/bin/ruff check .

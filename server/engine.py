@@ -12,7 +12,8 @@ import signal
 import socket
 import uuid
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -217,6 +218,31 @@ def meter(client: EngineClient) -> None:
     """
     theirs: Any = client
     theirs.generate = metered(theirs.generate, abort=theirs.abort)
+
+
+def answer_refusals(state: State) -> None:
+    """Answer what is wrong with a request to `/v1/messages` as vLLM's other paths do.
+
+    Left alone, each such request has a traceback in the log, which whoever sends them could fill; and vLLM 0.26 answers
+    500.
+    """
+    serving: Any = getattr(state, "anthropic_serving_messages", None)
+    if serving is not None:
+        serving.create_messages = _refusing(serving.create_messages, serving.create_error_response)
+        serving.count_tokens = _refusing(serving.count_tokens, serving.create_error_response)
+
+
+def _refusing(handle: Callable[..., Awaitable[Any]], answer: Callable[[Exception], Any]) -> Callable[..., Any]:
+    async def handled(*args: Any, **named: Any) -> Any:
+        try:
+            return await handle(*args, **named)
+        except Exception as error:
+            refusal = answer(error)
+            if refusal.error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            return refusal
+
+    return handled
 
 
 def forget_adapters_in_metrics() -> None:

@@ -68,6 +68,7 @@ class LoraLoomRoutes:
         observer = Observer.start(handoff.settings, REGISTRY)
         gate = state.loraloom = await asyncio.to_thread(_gate, handoff, engine_client, state, args, observer)
         engine.meter(engine_client)
+        engine.answer_refusals(state)
         tiers = Tiers(gate.engine.tiers)
         REGISTRY.register(Standing(_sources(gate, tiers)))
         background = (

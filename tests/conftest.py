@@ -3,18 +3,30 @@
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from loraloom.demo.model import prepare
 
 pytest_plugins = ("tests.tiny_models",)
 
+ENGINES = ("tests/demo/", "tests/e2e/")
+"""Where the tests are that start engines."""
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes that test, one has all that needs an engine: two engines would be in each other's way."""
-    for item in items:
-        if item.get_closest_marker("engine") is not None:
-            item.add_marker(pytest.mark.xdist_group("engine"))
+
+class OneWithEngines(LoadScopeScheduling):
+    """Of several processes that test, one has all that needs an engine, and begins with it; each other test is free.
+
+    Engines are shared by the tests of a process, and two at a time would be in each other's way.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "engine" if nodeid.startswith(ENGINES) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWithEngines:
+    """Who gets which test, where there are several processes (`-n 2`)."""
+    return OneWithEngines(config, log)
 
 
 @pytest.fixture(scope="session")

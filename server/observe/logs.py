@@ -88,25 +88,6 @@ def write_requests_as(form: Format) -> None:
         log.addHandler(handler)
 
 
-REFUSING = "vllm.entrypoints.anthropic.api_router"
-"""A logger of vLLM that tells every request that it refuses as an error with its traceback."""
-_REFUSALS = frozenset({"ValueError", "TypeError", "OverflowError", "TemplateError", "VLLMClientError"})
-"""What vLLM answers with a status below 500, and whatever derives from it."""
-
-
-def shorten_refusals() -> None:
-    """Tell a request that vLLM refused in one line, as all others: whoever sends bad input must not fill the log."""
-    logging.getLogger(REFUSING).addFilter(_shorten)
-
-
-def _shorten(record: logging.LogRecord) -> bool:
-    kind = record.exc_info[0] if record.exc_info else None
-    if kind is not None and not _REFUSALS.isdisjoint(base.__name__ for base in kind.__mro__):
-        record.levelno, record.levelname = logging.INFO, "INFO"
-        record.exc_info = record.exc_text = None
-    return True
-
-
 def masked(text: str) -> str:
     """A text without keys: of each, only the part that is no secret stays."""
     lower = text.lower()

@@ -41,7 +41,6 @@ class Observer:
         if ledger is not None:
             ledger.start()
         logs.write_requests_as(settings.log_format)
-        logs.shorten_refusals()
         return cls(traffic, ledger, traces_to(settings.otlp_traces_endpoint), Counted(registry))
 
     def close(self) -> None:

@@ -208,3 +208,14 @@ def test_a_source_outside_of_the_allowed_prefixes_is_not_fetched(server: Server)
     assert (reply.status_code, error_of(reply)["code"]) == (400, "not_available")
     legacy = httpx.post(f"{server.url}/v1/load_lora_adapter", json={"lora_name": "x", "lora_path": "/etc"})
     assert legacy.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize("messages", [[], [{"role": "tool", "content": "a"}]])
+def test_messages_that_are_refused_leave_no_traceback(server: Server, path: str, messages: list[object]) -> None:
+    told = server.log.read_text().count("Traceback")
+    body = {"model": BASE, "max_tokens": 2, "messages": messages}
+    reply = httpx.post(f"{server.url}{path}", json=body, timeout=120)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"]
+    assert server.log.read_text().count("Traceback") == told

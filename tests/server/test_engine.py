@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's own imports warn of deprecations
     from vllm.entrypoints.openai.models.protocol import BaseModelPath
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+    from vllm.entrypoints.serve.engine.serving import BaseServing
     from vllm.outputs import CompletionOutput, RequestOutput
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -28,6 +29,7 @@ with warnings.catch_warnings():
 
     from loraloom.server.engine import (
         VllmEngine,
+        answer_refusals,
         forget_adapters_in_metrics,
         limits_of,
         meter,
@@ -307,6 +309,37 @@ def test_vllms_arguments_are_parsed_as_its_own_server_does() -> None:
         warnings.simplefilter("ignore")
         args = _parse(["--model", "org/model", "--enable-lora", "--served-model-name", "a", "--port", "8123"])
     assert (args.model, args.served_model_name, args.port, args.enable_lora) == ("org/model", ["a"], 8123, True)
+
+
+class Messages:
+    """A handler of `/v1/messages` that raises what it is asked for, with vLLM's own answers to errors."""
+
+    create_error_response = staticmethod(BaseServing.create_error_response)
+
+    async def create_messages(self, request: object, raw_request: object = None) -> str:
+        if isinstance(request, Exception):
+            raise request
+        return f"messages for {raw_request}"
+
+    async def count_tokens(self, request: object, raw_request: object = None) -> str:
+        return await self.create_messages(request, raw_request)
+
+
+@pytest.mark.parametrize("name", ["create_messages", "count_tokens"])
+async def test_what_is_wrong_with_messages_is_answered_and_no_error_of_the_server(name: str) -> None:
+    state = State({"anthropic_serving_messages": Messages()})
+    answer_refusals(state)
+    handle = getattr(state.anthropic_serving_messages, name)
+    refusal = await handle(ValueError("an empty conversation"), "it")
+    assert (refusal.error.code, refusal.error.message) == (400, "an empty conversation")
+    assert await handle("a request", raw_request="it") == "messages for it"
+    with pytest.raises(RuntimeError, match="broken"):
+        await handle(RuntimeError("broken"))
+
+
+def test_a_vllm_without_messages_has_nothing_to_answer() -> None:
+    answer_refusals(State({"anthropic_serving_messages": None}))
+    answer_refusals(State({}))
 
 
 def test_the_metrics_do_not_remember_every_mixture() -> None:

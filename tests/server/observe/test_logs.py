@@ -9,15 +9,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from loraloom.server.observe import logs
-from loraloom.server.observe.logs import (
-    JsonLines,
-    fields_of,
-    mask_secrets,
-    masked,
-    shorten_refusals,
-    tell,
-    write_requests_as,
-)
+from loraloom.server.observe.logs import JsonLines, fields_of, mask_secrets, masked, tell, write_requests_as
 from tests.server.observe.conftest import Ended
 
 KEY = "ll_a1b2_" + "s3cr3t-_" * 5
@@ -93,28 +85,6 @@ def test_other_lines_as_json_have_their_message_and_traceback() -> None:
     line = json.loads(JsonLines().format(record))
     assert (line["message"], line["level"]) == ("it failed", "ERROR")
     assert line["exception"].endswith("ValueError: broken")
-
-
-class Refused(ValueError):
-    """As vLLM's own errors of what a client did derive from one."""
-
-
-@pytest.mark.parametrize(
-    ("error", "level", "lines"), [(Refused("too long"), "INFO", 1), (RuntimeError("broken"), "ERROR", 5)]
-)
-def test_what_vllm_refuses_is_told_in_one_line(
-    error: Exception, level: str, lines: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    shorten_refusals()
-    shorten_refusals()
-    try:
-        raise error
-    except Exception as raised:
-        logging.getLogger(logs.REFUSING).exception("Error in create_messages: %s", raised)
-    record = caplog.records[-1]
-    assert record.levelname == level
-    told = logging.Formatter().format(record).splitlines()
-    assert (len(told), told[0]) == (lines, f"Error in create_messages: {error}")
 
 
 @pytest.mark.parametrize(
