@@ -1,5 +1,6 @@
 """The process that the supervisor starts: the engine's own server, on the supervisor's socket."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -33,7 +34,8 @@ def follow(control: int, patience: float) -> None:
         control: file descriptor of this process's end.
         patience: seconds after which this process and all that it started are killed, if they are still there.
     """
-    with socket.socket(fileno=os.dup(control)) as channel:
+    # A supervisor that ends before it has read all that it was told resets the channel.
+    with contextlib.suppress(ConnectionResetError), socket.socket(fileno=os.dup(control)) as channel:
         while word := channel.recv(1):
             if word == draining.WORD:
                 draining.BEGUN.set()

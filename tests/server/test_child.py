@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from loraloom.server.settings import HANDOFF, Handoff, Settings
 
 
@@ -19,10 +21,13 @@ def test_without_a_supervisor_it_does_not_start() -> None:
     assert (run.returncode, run.stderr) == (1, "this module is started by `loraloom serve MODEL`\n")
 
 
-def test_a_supervisor_that_ends_while_the_engine_is_imported_ends_it() -> None:
+@pytest.mark.parametrize("unread", [b"", b"r"])
+def test_a_supervisor_that_ends_while_the_engine_is_imported_ends_it(unread: bytes) -> None:
+    """Also if it ends before it has read that the server is ready: its channel is then reset, and has no end."""
     ours, theirs = socket.socketpair()
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listening:
         handoff = Handoff(Settings(model="m"), listening.fileno(), theirs.fileno())
+        theirs.send(unread)
         ours.close()
         run = start(handoff.environment(), pass_fds=(listening.fileno(), theirs.fileno()), timeout=60)
     assert run.returncode == -15
