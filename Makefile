@@ -45,8 +45,8 @@ demo: install ## serve a small model with its demo adapters and show a mixed bat
 demo-compose: install ## learn a mixture for two tasks at once, and judge it, in under five minutes
 	$(VENV)/bin/loraloom compose demo
 
-test: install ## run every test, those on the real engine included, in two processes
-	$(PY) -m pytest -n 2
+test: install ## run every test, those on the real engine included
+	$(PY) -m pytest
 
 lint: install $(TYPES) ## style, import order, complexity, layers
 	$(VENV)/bin/ruff check .

@@ -33,9 +33,12 @@ class Disk:
     @contextmanager
     def read_only(self) -> Iterator[None]:
         """Nothing can be opened for writing; what is open already can be written, and holds up no mount by that."""
-        _run("mount", "--bind", str(self.store), str(self.store))
+        aside = self.folder / "aside"  # a mount through which somebody writes at this moment cannot be made so
+        aside.mkdir(exist_ok=True)
+        _run("mount", "--bind", str(self.store), str(aside))
+        _run("mount", "-o", "remount,bind,ro", str(aside))
+        _run("mount", "--move", str(aside), str(self.store))
         try:
-            _run("mount", "-o", "remount,bind,ro", str(self.store))
             yield
         finally:
             _run("umount", "--lazy", str(self.store))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tests.faults.recorder import GOOD, WRONG
-from tests.faults.round import Result
+from tests.faults.round import Result, Round
 
 HEAD = (
     "fault",
@@ -94,6 +94,11 @@ def record_of(results: Sequence[Result], about: Mapping[str, Any]) -> str:
     return json.dumps({**about, "faults": [asdict(each) for each in results]}, indent=1) + "\n"
 
 
+def results_of(record: Mapping[str, Any]) -> list[Result]:
+    """The results in a record, as `record_of` wrote it."""
+    return [Result(**{**each, "rounds": [Round(**one) for one in each["rounds"]]}) for each in record["faults"]]
+
+
 def _coded(how: str) -> str:
     status, _, code = how.partition(" ")
     return f"{status} `{code}`" if status.isdigit() and code.replace("_", "").isalpha() else how
@@ -112,7 +117,7 @@ INTRODUCTION = """# When things fail
 Made by `python -m tests.faults`; do not edit. What a server does about each fault is in
 [serving](serving.md#when-things-fail); here is what came of {rounds} faults that were made on purpose.
 
-One server with the demo's model and adapters was under load all the time: five clients asked for names, versions, a
+A server with the demo's model and adapters was under load all the time: five clients asked for names, versions, a
 tag and mixtures, and each answer was compared with what exactly that version answers; one client published versions,
 and one asked `/ready`. Of {asked:,} requests during the faults, {wrong} had a wrong answer. Of {acknowledged:,}
 versions whose publication was acknowledged, {lost} were lost. After {helped} of the faults a person had to help.
@@ -139,4 +144,4 @@ COLUMNS = """\
 CLOSING = """\
 `docs/reliability.json` has every single time. `make faults` runs it all again; it takes an hour and a half on two
 cores, and root on Linux for its disk. It has a mount namespace of its own, and leaves the machine's clock and
-filesystems alone."""
+filesystems alone. With `--add`, what was broken off goes on."""

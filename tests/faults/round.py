@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,16 @@ class Result:
     @property
     def _seconds(self) -> list[float]:
         return [each.seconds for each in self.rounds if each.seconds is not None]
+
+
+def together(earlier: Sequence[Result], later: Sequence[Result]) -> list[Result]:
+    """The times of two campaigns; a fault that the earlier left out is made if the later made it."""
+    more = {each.name: each for each in later}
+    joined: list[Result] = []
+    for each in earlier:
+        again = more.pop(each.name, None)
+        joined.append(each if again is None else replace(again, rounds=[*each.rounds, *again.rounds]))
+    return [*joined, *more.values()]
 
 
 def summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -1,16 +1,16 @@
 import json
 
 from tests.faults.recorder import GOOD
-from tests.faults.report import document, record_of, told
+from tests.faults.report import document, record_of, results_of, told
 from tests.faults.round import Result, Round
 
-ROUNDS = (
+ROUNDS = [
     Round(30.0, 41.0, {GOOD: 40, "503 engine_unavailable": 1200}, {GOOD: 3}, {"503 engine_unavailable": 9}, 0, 0),
     Round(34.0, 39.0, {GOOD: 40, "broken off": 2}, {GOOD: 3}, {GOOD: 9}, 0, 0),
-)
+]
 RESULTS = [
     Result("kill", "the engine dies", "SIGKILL", ROUNDS),
-    Result("clock", "the clock jumps", "a library", (), "there is no compiler"),
+    Result("clock", "the clock jumps", "a library", [], "there is no compiler"),
 ]
 ABOUT = {"date": "2026-11-23", "machine": {"cores": 2}, "acknowledged": 6}
 
@@ -49,3 +49,7 @@ def test_the_record_has_each_time_by_itself() -> None:
     record = json.loads(record_of(RESULTS, ABOUT))
     assert record["machine"]["cores"] == 2
     assert [each["seconds"] for each in record["faults"][0]["rounds"]] == [30.0, 34.0]
+
+
+def test_a_record_can_be_read_again() -> None:
+    assert results_of(json.loads(record_of(RESULTS, ABOUT))) == RESULTS

@@ -1,5 +1,7 @@
+from dataclasses import replace
+
 from tests.faults.recorder import GOOD
-from tests.faults.round import Result, Round, summed
+from tests.faults.round import Result, Round, summed, together
 
 
 def a_round(seconds: float | None = 1.0, wrong: int = 0, lost: int = 0, unlike: str = "") -> Round:
@@ -8,7 +10,7 @@ def a_round(seconds: float | None = 1.0, wrong: int = 0, lost: int = 0, unlike: 
 
 
 def result(*rounds: Round) -> Result:
-    return Result("kill", "it dies", "by hand", rounds)
+    return Result("kill", "it dies", "by hand", list(rounds))
 
 
 def test_times_are_told_by_their_median_and_worst() -> None:
@@ -32,6 +34,14 @@ def test_any_harm_is_told() -> None:
 
 def test_what_is_lost_is_not_counted_again_each_time_that_it_is_missing() -> None:
     assert result(a_round(lost=1), a_round(lost=1)).lost == 1
+
+
+def test_two_campaigns_are_told_together() -> None:
+    left_out = Result("clock", "the clock jumps", "a library", [a_round(1)], "there is no compiler")
+    made, new = replace(left_out, rounds=[a_round(2)], skipped=""), replace(result(a_round(3)), name="new")
+    told = together([result(a_round(5)), left_out], [new, made])
+    assert told == [result(a_round(5)), replace(made, rounds=[a_round(1), a_round(2)]), new]
+    assert together([result(a_round(5))], []) == [result(a_round(5))]
 
 
 def test_counts_are_summed_the_most_frequent_first() -> None:
