@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None, benchmarks: Registry = BENCHMAR
     """Measure, show and write; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure what the server costs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(f"{b.name}: {b.about}" for b in benchmarks))
-    parser.add_argument("--full", action="store_true", help="at full length: an hour and more for all")
+    parser.add_argument("--full", action="store_true", help="at full length: hours for all")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON files and pictures [build/bench]")
     options = parser.parse_args(arguments)
     try:

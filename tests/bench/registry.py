@@ -10,7 +10,7 @@ from tests.bench.outcome import Outcome
 
 Run: TypeAlias = Callable[[Path, bool], Outcome]
 """Measures. The path is a folder for what it wants to keep for the next time, such as a filled store; the flag says
-whether the full form is wanted, at full length. The short forms of all together take half an hour at most."""
+whether the full form is wanted, at full length. The short forms of all together take three quarters of an hour."""
 
 
 @dataclass(frozen=True)
