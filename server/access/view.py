@@ -50,11 +50,21 @@ class Shelf(Protocol):
 
 
 class View:
-    """Looks things up for one key. Its methods may block, and raise as those of `Store`."""
+    """Looks things up for one key. Its methods may block, and raise as those of `Store`.
 
-    def __init__(self, store: Shelf, access: Access) -> None:
+    Args:
+        store: what is seen of.
+        who: tells what the key may do at each look, since that may change while a request's body comes.
+    """
+
+    def __init__(self, store: Shelf, who: Callable[[], Access]) -> None:
         self._store = store
-        self.access = access
+        self._who = who
+
+    @property
+    def access(self) -> Access:
+        """What the key may do now."""
+        return self._who()
 
     @property
     def url(self) -> str:

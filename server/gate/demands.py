@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loraloom.server.errors import InvalidBody
-from loraloom.server.lax import integer
+from loraloom.server.lax import LONGEST, integer
 
 MOST_ITEMS = 1000
 """How many items a schema may demand of an array."""
@@ -43,6 +43,8 @@ INTEGERS = frozenset(
     )
 )
 """The fields in which the engine's server reads text as an integer, too."""
+OF_INTEGERS = "repetition_detection"
+"""The one field with an object of such."""
 _DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 _GAP = r"(?:\s|\\+[nrt])*"
@@ -65,11 +67,14 @@ def check_demands(body: Mapping[str, Any], raw: bytes) -> None:
     wanted = body.get("structured_outputs")
     if wanted is not None and not isinstance(wanted, dict):
         raise InvalidBody('`structured_outputs` must be an object, such as {"json": {…}}', param="structured_outputs")
+    for field, number in _integers(body):
+        if isinstance(number, str) and len(number) > LONGEST:
+            raise InvalidBody(f"`{field}` takes an integer, not a text of {len(number):,} characters", param=field)
+    if _has_a_long_integer(body, raw):
+        raise InvalidBody("the body has an integer of more than 64 bits: nothing here takes one")
     for field in SCHEMAS:
         if isinstance(body.get(field), dict | list):
             _check_counts(field, body[field])
-    if _has_a_long_integer(body, raw):
-        raise InvalidBody("the body has an integer of more than 64 bits: nothing here takes one")
 
 
 def _check_counts(field: str, schema: object) -> None:
@@ -92,11 +97,17 @@ def _counts(value: object) -> Iterator[tuple[str, float]]:
             yield found[1], float(found[2])
 
 
-def _has_a_long_integer(body: Mapping[str, Any], raw: bytes) -> bool:
+def _integers(body: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Every value that the engine's server reads as an integer, also where it is a text, with its field."""
     for field in INTEGERS & body.keys():
-        numbers = body[field] if isinstance(body[field], list) else [body[field]]
-        if any(_is_too_long(integer(number)) for number in numbers):
-            return True
+        yield from ((field, number) for number in (body[field] if isinstance(body[field], list) else [body[field]]))
+    if isinstance(several := body.get(OF_INTEGERS), dict):
+        yield from ((OF_INTEGERS, number) for number in several.values())
+
+
+def _has_a_long_integer(body: Mapping[str, Any], raw: bytes) -> bool:
+    if any(_is_too_long(integer(number)) for _, number in _integers(body)):
+        return True
     return _LONG_NUMBER in raw.translate(_DIGITS) and any(_is_too_long(value) for value in _within(body))
 
 

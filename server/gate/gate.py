@@ -19,7 +19,7 @@ from loraloom.adapters.errors import DamagedBlob
 from loraloom.adapters.mixtures.mix import Outcome
 from loraloom.adapters.mixtures.recipe import Recipe
 from loraloom.adapters.store import Store
-from loraloom.server.access.access import ANONYMOUS, ANYONE, Access, Role
+from loraloom.server.access.access import ANONYMOUS, ANYONE, Role
 from loraloom.server.access.origin import check_origin, is_preflight
 from loraloom.server.access.table import KeyTable
 from loraloom.server.access.view import View
@@ -125,9 +125,9 @@ class Gate:
             self.lease,
         )
 
-    def view(self, access: Access) -> View:
-        """The store as one key sees it."""
-        return View(self.store, access)
+    def view(self, account: Account) -> View:
+        """The store as whoever asks sees it."""
+        return View(self.store, lambda: account.access)
 
     async def keep_account(self, exchange: Exchange, onward: Handler) -> None:
         """Follow the request to its end, and tell what it cost."""
@@ -266,7 +266,7 @@ class Gate:
         check_demands(fields, raw)
         check_fields(fields, account.access)
         with self.observer.step("select"):
-            choice = await self.selector.choose(fields, self.view(account.access))
+            choice = await self.selector.choose(fields, self.view(account))
         account.model, account.beams = choice.model, flag(fields.get("use_beam_search"))
         asked = self._asked(exchange, fields, choice)
         share_cache = self.settings.share_prefix_cache
@@ -317,7 +317,7 @@ class Gate:
                     await self._take(choice.model, choice.content, account, held)
                 except DamagedBlob as error:
                     explain = self.damage.explained
-                    raise await self.looks.take(explain, error, choice, self.view(account.access)) from error
+                    raise await self.looks.take(explain, error, choice, self.view(account)) from error
             account.note_leased()
             await onward(exchange)
 

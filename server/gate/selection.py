@@ -63,7 +63,7 @@ class Selector:
         """
         self._looks = looks or Looks(f"the store {store.url}")
         self._recent = recent or Recent(lambda: store.changes)
-        self.everything = View(store, ANYONE)
+        self.everything = View(store, lambda: ANYONE)
         self._base_names = tuple(base_names)
         self._fits = fits
         self._limit = limit

@@ -46,7 +46,7 @@ class Account:
         prompt, cached, output: tokens of the prompt, those of them that were in the prefix cache, and of the answer.
         estimated: whether `output` is an estimate, because the request was aborted before the engine told it.
         beams: whether it is a beam search, each of whose prompts counts once.
-        searches: of a beam search, the parameters and the tokens of each prompt that was charged.
+        searches: of a beam search, the parameters and the tokens of each prompt that was charged, until it has ended.
         intervals: seconds between tokens. It is a histogram, since long answers have many thousands.
         status: of the answer; 0 before there is one.
         ending: how it ended; None while it runs.
@@ -137,6 +137,7 @@ class Account:
         """Close it, and stop whatever still computes for it."""
         for call in tuple(self.calls):
             call.settle()
+        self.searches.clear()
         if self.ended is None:
             self.ended = time.monotonic()
 

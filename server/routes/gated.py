@@ -70,7 +70,7 @@ async def _gate(request: Request) -> Gate:
 
 
 async def _view(request: Request) -> View:
-    return (await _gate(request)).view(request.scope[ACCOUNT].access)
+    return (await _gate(request)).view(request.scope[ACCOUNT])
 
 
 Gated = Annotated[Gate, Depends(_gate)]

@@ -89,7 +89,7 @@ async def _ahead(selection: Selection, wanted: Wanted, gate: Gate, seen: View) -
     choice = await gate.looks.take(gate.selector.settle, selection, seen)
     if not isinstance(choice.content, Recipe):
         raise InvalidBody(f"this mixture is {choice.model!r}: there is nothing to build", param="adapter")
-    async with gate.building.taken(seen.access.key), gate.mixtures.kept(choice.content) as outcome:
+    async with gate.mixtures.kept(choice.content, gate.building.taken(seen.access.key)) as outcome:
         with contextlib.suppress(Exception):  # whoever asks for it is told why
             await gate.leases.fill(choice.model, choice.content)
     return Built(model=choice.model, rank=outcome.rank, error=outcome.error)

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from loraloom.adapters.errors import InvalidName
 from loraloom.adapters.names import Mixture
 from loraloom.server.access.access import ANYONE
 from loraloom.server.errors import InvalidBody
 from loraloom.server.gate import body
+from loraloom.server.gate.demands import check_demands
 from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.gate import Gate
 from loraloom.server.gate.lorax import merged_adapters
 from loraloom.server.gate.privileges import DROPPED_FIELDS, for_the_engine
+from loraloom.server.lax import integer
 from tests.fuzz.bodies import SELECTING, Request, bodies, objects, requests
 from tests.fuzz.cases import fuzzed, little_memory, watched
 from tests.fuzz.echo import Echo, Reply, Seen
@@ -28,6 +31,17 @@ from tests.server.fakes import FakeEngine
 SERVED = {BASE, "tiny-alias", "sql@1", "sql@2", "date@1", "org/x@1"}
 TOLD = 6000
 """Bytes in the longest error."""
+AS_THE_ENGINE: TypeAdapter[int] = TypeAdapter(int)
+"""As the models by which the engine's server reads a body."""
+
+numbers = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(("", " ", "\n", "\u00a0", " " * 120)),
+    st.sampled_from(("", "+", "-", "000", "0" * 101, "0" * 5000, "1_")),
+    st.integers(0, 2**70).map(str),
+    st.sampled_from(("", ".0", "." + "0" * 200, " ", " " * 120, "_0", ".", "e1")),
+)
+"""Texts that are integers to the engine's server, or almost."""
 
 
 def read(raw: bytes) -> Any:
@@ -55,7 +69,7 @@ def told(error: Exception) -> None:
     assert str(error).encode()
 
 
-@fuzzed(0.5)
+@fuzzed(0.45)
 @given(bodies)
 @watched
 def test_a_body_comes_out_the_same_or_is_refused(raw: bytes) -> None:
@@ -78,6 +92,22 @@ def test_an_object_is_not_refused(fields: dict[str, Any]) -> None:
     if b"[[[" in raw or '[{"a": [{"a"' in raw.decode() or b"\\ud" in raw:
         return
     assert exactly(body.parse(raw)) == exactly(fields)
+
+
+@fuzzed(0.05)
+@given(st.sampled_from(("n", "max_tokens", "top_k")), numbers | values)
+@watched
+def test_a_number_counts_as_the_engine_reads_it_or_is_refused(field: str, value: object) -> None:
+    asked = {field: value}
+    try:
+        check_demands(asked, json.dumps(asked).encode())
+    except InvalidBody as error:
+        return told(error)
+    try:
+        expected = AS_THE_ENGINE.validate_python(value)
+    except ValueError:
+        expected = None
+    assert integer(value) == expected
 
 
 @fuzzed(0.15)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from loraloom.server.lax import flag, integer
+from loraloom.server.lax import LONGEST, flag, integer
 
 
 class Body(BaseModel):
@@ -26,8 +26,9 @@ def test_numbers_are_those_of_pydantic(value: Any) -> None:
     assert integer(value) == expected
 
 
-def test_a_number_that_takes_long_to_read_is_none() -> None:
+def test_a_text_that_takes_long_to_read_is_none() -> None:
     assert integer("9" * 4000) is None
+    assert integer("0" * (LONGEST - 1) + "8") == 8
 
 
 @pytest.mark.parametrize("value", [True, False, "true", "false", "no", "yes", "0", "1", 0, 1, "on", "off", 1.0])

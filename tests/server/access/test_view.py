@@ -1,5 +1,7 @@
 """The store as one key sees it."""
 
+from dataclasses import replace
+
 import pytest
 
 from loraloom.adapters.errors import AdapterNotFound, NameTaken, VersionNotFound
@@ -19,7 +21,7 @@ NAMES = ("other/sql", "public/sql", "team/date", "team/sql")
 def view(store: Store, publish: Publish) -> View:
     for name in NAMES:
         publish(name)
-    return View(store, TEAM)
+    return View(store, lambda: TEAM)
 
 
 def message(view: View, text: str) -> str:
@@ -57,7 +59,7 @@ def test_the_digest_of_what_it_does_not_see_opens_nothing(view: View, store: Sto
 def test_only_names_that_it_sees_are_proposed(view: View, store: Store) -> None:
     assert "'team/sql'" in message(view, "team/sqi")
     assert "other" not in message(view, "othe/sql")
-    assert "'other/sql'" in message(View(store, ANYONE), "othe/sql")
+    assert "'other/sql'" in message(View(store, lambda: ANYONE), "othe/sql")
 
 
 def test_it_changes_what_it_may_and_is_told_of_nothing_else(view: View) -> None:
@@ -115,7 +117,19 @@ def test_how_a_name_that_it_does_not_see_is_spelled_is_not_told(view: View, publ
 
 def test_a_key_that_publishes_nothing_is_told_so(store: Store) -> None:
     with pytest.raises(Forbidden, match="publishes nothing"):
-        View(store, Access("k", Role.INFER, publish=Patterns(()))).check_may_create("a")
+        View(store, lambda: Access("k", Role.INFER, publish=Patterns(()))).check_may_create("a")
+
+
+def test_it_goes_by_what_the_key_may_do_now(store: Store, publish: Publish) -> None:
+    publish("team/sql")
+    may = [TEAM]
+    view = View(store, lambda: may[-1])
+    view.check_may_create("team/date")
+    may.append(replace(TEAM, publish=Patterns.parse("team/sql")))
+    with pytest.raises(Forbidden):
+        view.check_may_create("team/date")
+    may.append(replace(TEAM, adapters=Patterns.parse("public/*"), publish=Patterns(())))
+    assert view.names() == []
 
 
 def test_whoever_plans_a_job_sees_no_more(view: View, store: Store) -> None:

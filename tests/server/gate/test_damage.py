@@ -50,7 +50,7 @@ def harm(store: Store, record: VersionRecord) -> None:
 def told(store: Store, blobs: VerifiedBlobs, choice: Choice, digest: str, serves: Serves | None = None) -> str:
     damage = Damage(blobs, serves or Serves())
     error = DamagedBlob(digest, "flipped bits")
-    return str(damage.explained(error, choice, View(store, ANYONE)))
+    return str(damage.explained(error, choice, View(store, lambda: ANYONE)))
 
 
 def alone(record: VersionRecord) -> Choice:

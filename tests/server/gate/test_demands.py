@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from loraloom.server.errors import InvalidBody
-from loraloom.server.gate.demands import INTEGERS, check_demands
+from loraloom.server.gate.demands import INTEGERS, OF_INTEGERS, check_demands
 
 HUGE = {"type": "array", "minItems": 10**9}
 
@@ -56,7 +56,7 @@ def test_a_schema_that_would_take_all_memory_is_refused(body: dict[str, Any]) ->
         {"seed": 1e30, "top_k": "40", "stop_token_ids": ["7"], "n": "many", "user": "9" * 40},
         {"messages": [{"role": "user", "content": json.dumps(HUGE)}]},
         {"seed": 2**64 - 1, "top_k": -(2**63), "temperature": 1e300},
-        {"messages": [{"role": "user", "content": "1" * 40}]},
+        {"messages": [{"role": "user", "content": "1" * 400}], "stop_token_ids": None, "repetition_detection": "no"},
     ],
 )
 def test_what_the_engine_can_bear_passes(body: dict[str, Any]) -> None:
@@ -78,11 +78,22 @@ def test_structured_outputs_are_an_object(value: object) -> None:
         {"top_k": "9" * 30},
         {"seed": "9_" * 30 + "9"},
         {"stop_token_ids": [7, "9" * 30]},
+        {"repetition_detection": {"max_pattern_size": "9" * 30, "min_count": 2}},
+        {"response_format": {"json_schema": {"schema": {"minItems": 10**400}}}},
     ],
 )
 def test_an_integer_that_the_engine_cannot_be_sent_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidBody, match="64 bits"):
         check(body)
+
+
+@pytest.mark.parametrize("number", ["0" * 101 + "64", " " * 120 + "64", "64." + "0" * 200, "9" * 200])
+@pytest.mark.parametrize("field", ["n", "max_tokens", "stop_token_ids", OF_INTEGERS])
+def test_a_number_that_is_too_long_to_be_read_here_is_not_handed_on(field: str, number: str) -> None:
+    value: dict[str, Any] = {"n": number, "max_tokens": number, "stop_token_ids": [7, number]}
+    with pytest.raises(InvalidBody, match="characters") as refusal:
+        check({field: value.get(field, {"max_pattern_size": number})})
+    assert refusal.value.param == field
 
 
 def test_digits_may_be_escaped() -> None:

@@ -437,7 +437,7 @@ async def test_what_one_key_has_found_is_not_given_to_another(
     selector: Selector, store: Store, two: tuple[VersionRecord, VersionRecord]
 ) -> None:
     assert (await selector.choose({"model": "org/sql"}, selector.everything)).model == "org/sql@2"
-    other = View(store, Access("b", Role.INFER, Patterns(("team-b/*",))))
+    other = View(store, lambda: Access("b", Role.INFER, Patterns(("team-b/*",))))
     with pytest.raises(AdapterNotFound):
         await selector.choose({"model": "org/sql"}, other)
 

@@ -31,10 +31,11 @@ class Work:
 def test_settling_closes_every_call_once() -> None:
     account = Account("r1")
     Work(account), Work(account)
+    account.searches.append((object(), [1] * 1000))
     account.settle()
     ended = account.ended
     account.settle()
-    assert (account.output, account.calls) == (14, [])
+    assert (account.output, account.calls, account.searches) == (14, [], [])
     assert ended is not None
     assert account.ended == ended
     assert account.seconds == ended - account.began

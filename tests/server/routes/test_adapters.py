@@ -1,12 +1,17 @@
 """/v1/adapters: list, show, publish from a source, tag and remove."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from loraloom.adapters.store import Store
+from loraloom.server.access.keyring import KeyRing
+from loraloom.server.access.records import Terms
+from loraloom.server.gate import body
 from loraloom.server.gate.gate import Gate
 from tests.server.conftest import Publish
 from tests.server.fakes import FakeEngine
@@ -231,3 +236,24 @@ async def test_removing_a_version_takes_its_mixtures_out_of_the_engine_too(
     assert (await client.delete(f"{ADAPTERS}/c/versions/1")).status_code == 200
     assert engine.held == set()
     assert 0 == gate.mixtures.kept_bytes < kept
+
+
+async def test_what_was_taken_from_a_key_while_its_body_came_is_taken(
+    client: httpx.AsyncClient, gate: Gate, store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "LATE", 0.0)
+    publish("team/sql")
+    ring = KeyRing(store)
+    secret = ring.create("team", Terms(role="publish", adapters=("team/*",))).text
+    gate.keys.look()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"version":'
+        ring.update("team", lambda terms: replace(terms, publish=("team/date",)))
+        gate.keys.look()
+        yield b" 1}"
+
+    headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
+    with unchanged(store):
+        reply = await client.put(f"{ADAPTERS}/team/sql/tags/stable", content=slow(), headers=headers)
+    assert reply.status_code == 403, reply.text

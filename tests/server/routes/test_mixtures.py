@@ -1,5 +1,6 @@
 """/v1/mixtures: build ahead, and publish."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -39,6 +40,28 @@ async def test_building_ahead_takes_no_place_from_others(client: httpx.AsyncClie
         assert (await client.post(MIXTURES, json={"adapter": f"{weight}*a+b"})).status_code == 200
     assert len(engine.held) == 3
     assert engine.unloads == []
+
+
+async def test_what_the_engine_takes_to_load_is_nobody_elses_turn(
+    client: httpx.AsyncClient, gate: Gate, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading = asyncio.Event()
+
+    async def hanging(*_: object) -> None:
+        loading.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(gate.leases, "fill", hanging)
+    ahead = []
+    for weight in range(1, gate.building.at_a_time + 1):
+        loading.clear()
+        ahead.append(asyncio.ensure_future(client.post(MIXTURES, json={"adapter": f"{weight}*a+b"})))
+        await asyncio.wait_for(loading.wait(), 30)
+    async with asyncio.timeout(30), gate.building.taken("anonymous"):
+        pass
+    for each in ahead:
+        each.cancel()
+    await asyncio.gather(*ahead, return_exceptions=True)
 
 
 async def test_publishing(client: httpx.AsyncClient, store: Store) -> None:
