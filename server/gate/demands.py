@@ -70,8 +70,10 @@ def check_demands(body: Mapping[str, Any], raw: bytes) -> None:
     for field, number in _integers(body):
         if isinstance(number, str) and len(number) > LONGEST:
             raise InvalidBody(f"`{field}` takes an integer, not a text of {len(number):,} characters", param=field)
-    if _has_a_long_integer(body, raw):
-        raise InvalidBody("the body has an integer of more than 64 bits: nothing here takes one")
+        _check_length(integer(number))
+    if _LONG_NUMBER in raw.translate(_DIGITS):
+        for value in _within(body):
+            _check_length(value)
     for field in SCHEMAS:
         if isinstance(body.get(field), dict | list):
             _check_counts(field, body[field])
@@ -105,14 +107,9 @@ def _integers(body: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         yield from ((OF_INTEGERS, number) for number in several.values())
 
 
-def _has_a_long_integer(body: Mapping[str, Any], raw: bytes) -> bool:
-    if any(_is_too_long(integer(number)) for _, number in _integers(body)):
-        return True
-    return _LONG_NUMBER in raw.translate(_DIGITS) and any(_is_too_long(value) for value in _within(body))
-
-
-def _is_too_long(value: object) -> bool:
-    return isinstance(value, int) and not LEAST <= value <= MOST
+def _check_length(value: object) -> None:
+    if isinstance(value, int) and not LEAST <= value <= MOST:
+        raise InvalidBody("the body has an integer of more than 64 bits: nothing here takes one")
 
 
 def _within(value: object) -> Iterator[object]:

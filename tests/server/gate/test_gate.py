@@ -361,7 +361,7 @@ async def test_a_client_that_leaves_before_its_body_has_arrived_gets_no_answer(
 async def test_who_waits_for_a_place_in_vain_may_come_again(
     model: Model, build_gate: BuildGate, publish: Publish
 ) -> None:
-    app = application(model, build_gate(queue_timeout=0.01))
+    app = application(model, build_gate(queue_timeout=0.5))
     for name in ("a", "b", "c", "d"):
         publish(name)
     holding = [Connection(app) for _ in range(CAPACITY)]

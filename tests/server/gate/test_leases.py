@@ -116,7 +116,7 @@ async def test_an_adapter_in_flight_never_goes(engine: FakeEngine, request_for: 
 
 
 async def test_who_waits_too_long_is_told(build_leases: BuildLeases, engine: FakeEngine) -> None:
-    leases = build_leases(patience=0.01)
+    leases = build_leases(patience=0.5)
     async with AsyncExitStack() as held:
         for letter in "abc":
             await held.enter_async_context(leases.hold(f"{letter}@1", digest_of(letter)))
