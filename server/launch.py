@@ -45,6 +45,8 @@ PLUGIN_GROUPS = (
 )
 OURS = ("loraloom", "loraloom_routes")
 
+FORMS_BY = "--structured-outputs-config.backend"
+
 USUAL_RANK = 16
 """What an adapter that is added later should find room for."""
 MIXED, MIXED_RANK = 4, 64
@@ -106,7 +108,7 @@ def plan(settings: Settings, extra: Sequence[str], machine: Machine, environment
     usage = {} if "VLLM_NO_USAGE_STATS" in environment else {"VLLM_NO_USAGE_STATS": "1"}
     required = {"VLLM_PLUGINS": ",".join(_plugins(environment))}
     return Launch(
-        arguments=(*_arguments(settings, rank), *tuning.arguments, *extra),
+        arguments=(*_arguments(settings, rank), *_forms(extra), *tuning.arguments, *extra),
         environment={**usage, **tuning.environment, **required},
         notes=(*proxy.notes, *_rank_note(settings, rank), *tuning.notes),
     )
@@ -130,6 +132,14 @@ def _arguments(settings: Settings, rank: int) -> tuple[str, ...]:
         options["--otlp-traces-endpoint"] = settings.otlp_traces_endpoint
     # There is a line for each request already, and it says more.
     return ("--disable-uvicorn-access-log", "--enable-lora", *(word for option in options.items() for word in option))
+
+
+def _forms(extra: Sequence[str]) -> tuple[str, ...]:
+    """By what answers are given a form (a JSON schema, a grammar), where the user does not say.
+
+    Left alone, vLLM takes for all requests what suits the first of them, and then fails others.
+    """
+    return () if given(extra, FORMS_BY) else (FORMS_BY, "xgrammar")
 
 
 def _refuse_owned(extra: Sequence[str]) -> None:

@@ -25,6 +25,8 @@ def integer(value: object) -> int | None:
 
 def flag(value: object) -> bool:
     """Whether it says yes; what says neither yes nor no, the engine's server refuses."""
+    if value is None:
+        return False
     try:
         said: bool = _FLAG.validate_python(value)
     except ValueError:

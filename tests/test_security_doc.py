@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from loraloom.server.access.access import Role
+from loraloom.server.admission.estimate import CHARACTERS_PER_TOKEN
+from loraloom.server.gate import bounds
 from loraloom.server.gate.paths import OPEN, OpenPaths, Route
 from loraloom.server.gate.privileges import DROPPED_FIELDS, DROPPED_HEADERS
 from loraloom.server.gate.statuses import STATUSES, UNEXPECTED
@@ -125,6 +127,20 @@ def test_the_api_says_what_is_dropped() -> None:
     ours = {"adapter", "adapter_id", "merged_adapters", "adapter_source"}
     keys = {"authorization", "x-api-key"}
     assert set(quoted(dropped)) == DROPPED_FIELDS - ours | {header.decode() for header in DROPPED_HEADERS} - keys
+
+
+def test_the_api_says_what_is_bounded() -> None:
+    told = {name: bound for asked, bound in rows(text_of("api.md"), "| asked for | up to |") for name in quoted(asked)}
+    for field, most in bounds.LENGTHS.items():
+        assert told[field].startswith(str(most))
+    assert f"{bounds.WORDS} bytes" in told["bad_words"]
+    assert {told[field].partition(" ")[0] for field in bounds.FORMS} == {str(bounds.FORM // 2**10)}
+    assert told["tools"].startswith(f"{bounds.TOOLS // 2**10} KiB")
+    assert told["repetition_detection"].endswith(f" {bounds.REPETITION}")
+    assert told["max_tokens"].startswith(str(bounds.BEAM))
+    assert told["prompt_logprobs"].startswith(f"{bounds.PROMPT_LOGPROBS:,}")
+    assert bounds.TRUNCATED == CHARACTERS_PER_TOKEN == 4
+    assert told["truncate_prompt_tokens"] == "four times the context, at four characters a token"
 
 
 SETTINGS = {

@@ -11,10 +11,11 @@ CHARACTERS_PER_TOKEN = 4
 OUTPUT = 512
 """Tokens of an answer that says no bound of its own."""
 
-_PROMPTS = ("messages", "input", "instructions", "system", "tools")
+_PROMPTS = ("messages", "input", "instructions", "system", "tools", "documents", "chat_template_kwargs")
 """The fields of chat, responses and messages that become one prompt; `prompt` of completions may be several."""
-_BOUNDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-"""Each path goes by one or two of them, and passes over the others: so the largest counts."""
+_BOUNDS = {"/v1/responses": ("max_output_tokens",)}
+_USUAL_BOUNDS = ("max_completion_tokens", "max_tokens")
+"""What each path goes by, and passes over all others; of two, the larger counts."""
 _NOT_TEXT = frozenset(("type", "role", "id", "source", "data", "image_url", "input_audio", "video_url", "audio_url"))
 
 
@@ -38,26 +39,38 @@ class Estimate:
         return self.prompt + self.output
 
 
-def estimate(body: Mapping[str, Any], output: int = OUTPUT) -> Estimate:
+def estimate(body: Mapping[str, Any], path: str, output: int = OUTPUT) -> Estimate:
     """What a body of chat, completions, responses (OpenAI) or messages (Anthropic) asks for.
 
     Args:
         body: any JSON object; what cannot be understood counts as if it were not there: the engine's server will
             refuse it.
+        path: which of them it is.
         output: tokens of an answer where the body does not say how many it may have.
     """
-    prompts = [*_prompts(body.get("prompt")), *_prompts(body.get("prompt_embeds"))]
+    prompts = prompts_of(body)
     each = [_tokens(prompt) for prompt in prompts] + [_tokens([body[name] for name in _PROMPTS if name in body])]
     sequences = max(1, _count(body.get("n")) or 1) * max(1, len(prompts))
-    bounds = [bound for name in _BOUNDS if (bound := _count(body.get(name))) is not None]
-    return Estimate(sequences, max(1, sum(each)), sequences * max(bounds, default=output))
+    bound = bound_of(body, path)
+    return Estimate(sequences, max(1, sum(each)), sequences * (output if bound is None else bound))
+
+
+def prompts_of(body: Mapping[str, Any]) -> list[object]:
+    """The prompts of completions: texts, tokens, or embeddings; none in the body of another path."""
+    return [*_prompts(body.get("prompt")), *_prompts(body.get("prompt_embeds"))]
+
+
+def bound_of(body: Mapping[str, Any], path: str) -> int | None:
+    """Tokens that an answer may have; None where the body does not say."""
+    said = (_count(body.get(name)) for name in _BOUNDS.get(path, _USUAL_BOUNDS))
+    return max((bound for bound in said if bound is not None), default=None)
 
 
 def _prompts(prompt: object) -> list[object]:
-    """The prompts of completions: a text, tokens, or a list of such."""
+    """A text or tokens, or each of a list of such."""
     if prompt is None:
         return []
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int | float):
         return prompt
     return [prompt]
 
@@ -72,7 +85,7 @@ def _tokens(value: object) -> int:
             characters += len(value)
         elif isinstance(value, dict):
             inside += [part for name, part in value.items() if name not in _NOT_TEXT]
-        elif isinstance(value, list) and value and isinstance(value[0], int):
+        elif isinstance(value, list) and value and isinstance(value[0], int | float):
             tokens += len(value)
         elif isinstance(value, list):
             inside += value

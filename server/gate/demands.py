@@ -1,9 +1,10 @@
 """What a body asks of the engine that it cannot give, or not without harm to all others.
 
 Each of these was found by asking vLLM (0.32) for it. A schema with `"minItems": 1000000000` takes all memory of the
-machine: what xgrammar refuses is handed on to llguidance, which writes every item down, also where the schema is JSON
-in a string, or within a grammar after `%json`. (Repetitions in expressions and grammars, and the lengths of strings,
-take next to nothing there.) Integers of more than 64 bits and `structured_outputs` that are no object are answered 500.
+machine where llguidance reads it (`--structured-outputs-config.backend guidance`, or `auto`): it writes every item
+down, also where the schema is JSON in a string, or within a grammar after `%json`. (Repetitions in expressions and
+grammars, and the lengths of strings, take next to nothing there.) Integers of more than 64 bits and
+`structured_outputs` that are no object are answered 500.
 """
 
 import re
@@ -13,8 +14,8 @@ from typing import Any
 from loraloom.server.errors import InvalidBody
 from loraloom.server.lax import LONGEST, integer
 
-MOST_ITEMS = 1000
-"""How many items a schema may demand of an array."""
+MOST_ITEMS, MOST_OF_ALL = 1000, 20_000
+"""How many items a schema may demand of an array, and of all of its arrays together."""
 COUNTS = ("minItems", "maxItems")
 SCHEMAS = ("structured_outputs", "response_format", "text", "tools", "functions", "output_config")
 """The fields in which a body can have schemas, also as JSON within a string."""
@@ -80,12 +81,20 @@ def check_demands(body: Mapping[str, Any], raw: bytes) -> None:
 
 
 def _check_counts(field: str, schema: object) -> None:
+    total = 0.0
     for value in _within(schema):
         for name, count in _counts(value):
             if count > MOST_ITEMS:
                 raise InvalidBody(
                     f"a schema in `{field}` has {name} {count:g}; this server takes up to {MOST_ITEMS}", param=field
                 )
+            total += max(0.0, count)
+    if total > MOST_OF_ALL:
+        raise InvalidBody(
+            f"the schemas in `{field}` demand {total:,.0f} items of arrays in all; this server takes up to "
+            f"{MOST_OF_ALL:,}",
+            param=field,
+        )
 
 
 def _counts(value: object) -> Iterator[tuple[str, float]]:

@@ -31,6 +31,7 @@ from loraloom.server.base import ServedBase
 from loraloom.server.errors import Disconnected, EngineUnavailable, Forbidden, InvalidBody, MethodNotOpen
 from loraloom.server.gate import body
 from loraloom.server.gate.bodies import Bodies
+from loraloom.server.gate.bounds import check_bounds
 from loraloom.server.gate.contents import Content
 from loraloom.server.gate.damage import Damage
 from loraloom.server.gate.demands import check_demands
@@ -281,7 +282,8 @@ class Gate:
         if exchange.route.kind is not Kind.GENERATE and choice.content is None:
             return None
         adapter, access = None if choice.content is None else choice.model, exchange.access
-        work, most = estimate(fields), self.admission.rules.most_seats
+        work, most = estimate(fields, exchange.route.pattern), self.admission.rules.most_seats
+        check_bounds(fields, exchange.route.pattern, work, self.engine.max_model_len)
         if work.sequences > most and access.key != ANONYMOUS:
             raise InvalidBody(
                 f"this request asks for {work.sequences} answers at a time (`n` for each of its prompts), and a key "

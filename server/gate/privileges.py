@@ -45,6 +45,7 @@ DROPPED_FIELDS = frozenset(
         "ec_transfer_params",
         "mm_payload",
         "return_mm_kwargs",
+        "stream_interval",
     )
 )
 """Body fields that do not reach the engine as they are."""

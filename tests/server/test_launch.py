@@ -85,6 +85,25 @@ def test_what_vllm_imports_is_named_as_it_is(settings: Settings, option: str) ->
         assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
+@pytest.mark.parametrize("other", [(), ("--structured-outputs-config.enable_in_reasoning", "true")])
+def test_answers_are_given_a_form_by_one_backend(settings: Settings, other: tuple[str, ...]) -> None:
+    assert value(planned(settings, *other), "--structured-outputs-config.backend") == "xgrammar"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ("--structured-outputs-config.backend", "guidance"),
+        ("--structured_outputs_config.backend=guidance",),
+        ("--structured-outputs-config", '{"backend": "guidance"}'),
+    ],
+)
+def test_the_users_own_backend_wins(settings: Settings, own: tuple[str, ...]) -> None:
+    arguments = planned(settings, *own).arguments
+    assert arguments[-len(own) :] == own
+    assert "xgrammar" not in arguments
+
+
 def test_without_a_model_there_is_nothing_to_serve() -> None:
     with pytest.raises(InvalidSettings, match="no model: name one, as in `loraloom serve MODEL`"):
         planned(Settings())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from loraloom.server.admission.estimate import OUTPUT, Estimate, estimate
 
 TEXT = "four" * 10  # ten tokens
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -16,6 +17,10 @@ JSON = st.recursive(
     max_leaves=12,
 )
 FIELDS = ("prompt", "messages", "input", "system", "tools", "n", "max_tokens", "max_completion_tokens", "temperature")
+
+
+def estimated(body: dict[str, Any], output: int = OUTPUT) -> Estimate:
+    return estimate(body, RESPONSES if "input" in body else CHAT, output)
 
 
 @pytest.mark.parametrize(
@@ -61,22 +66,22 @@ FIELDS = ("prompt", "messages", "input", "system", "tools", "n", "max_tokens", "
     ids=str,
 )
 def test_of_every_kind_of_request(body: dict[str, Any], expected: Estimate) -> None:
-    assert estimate(body) == expected
-    assert estimate(body).tokens == expected.prompt + expected.output
+    assert estimated(body) == expected
+    assert estimated(body).tokens == expected.prompt + expected.output
 
 
 @pytest.mark.parametrize("eight", [8, 8.0, "8", " 8 "])
 def test_numbers_count_in_every_way_in_which_the_engine_takes_them(eight: object) -> None:
-    assert estimate({"prompt": TEXT, "n": eight, "max_tokens": eight}) == Estimate(8, 10, 64)
+    assert estimated({"prompt": TEXT, "n": eight, "max_tokens": eight}) == Estimate(8, 10, 64)
 
 
 @pytest.mark.parametrize("wrong", [-1, 0.5, "eight", "٨", "9" * 5000, [8], {"n": 8}, 1e300])
 def test_what_is_no_number_counts_as_if_it_were_not_there(wrong: object) -> None:
-    assert estimate({"prompt": TEXT, "n": wrong, "max_tokens": wrong}) == Estimate(1, 10, OUTPUT)
+    assert estimated({"prompt": TEXT, "n": wrong, "max_tokens": wrong}) == Estimate(1, 10, OUTPUT)
 
 
 def test_an_answer_without_a_bound_is_taken_to_be_as_long_as_one_is_told() -> None:
-    assert estimate({"prompt": TEXT}, output=0) == Estimate(1, 10, 0)
+    assert estimated({"prompt": TEXT}, output=0) == Estimate(1, 10, 0)
 
 
 def nested(depth: int) -> object:
@@ -91,31 +96,40 @@ def nested(depth: int) -> object:
 @example(body={"n": True, "max_tokens": False})
 @settings(max_examples=50, deadline=None)
 def test_any_json_has_an_estimate(body: dict[str, Any]) -> None:
-    found = estimate(body)
+    found = estimated(body)
     assert found.sequences >= 1
     assert found.prompt >= 1
     assert found.output >= 0
 
 
 def test_nothing_is_too_deep() -> None:
-    assert estimate({"messages": nested(100_000)}).prompt == -(-len(TEXT) // 4)
+    assert estimated({"messages": nested(100_000)}).prompt == -(-len(TEXT) // 4)
 
 
 @pytest.mark.parametrize("many", [1000, 1000.0, "1000", " 1000 ", "+1000", "1_000", "1000.0", "0001000"])
 def test_a_count_is_read_in_every_way_in_which_the_engines_server_reads_it(many: object) -> None:
-    assert estimate({"prompt": "x", "n": many, "max_tokens": many}).output == 1000 * 1000
+    assert estimated({"prompt": "x", "n": many, "max_tokens": many}).output == 1000 * 1000
 
 
 @pytest.mark.parametrize("none", ["1e3", "x", "", "0x10", 1.5, float("inf"), [], {}, None, "9" * 101, "\ud800"])
 def test_what_is_no_count_counts_as_none(none: object) -> None:
-    assert estimate({"prompt": "x", "n": none}) == estimate({"prompt": "x"})
+    assert estimated({"prompt": "x", "n": none}) == estimated({"prompt": "x"})
 
 
 def test_the_largest_bound_counts_as_each_path_passes_over_some() -> None:
-    assert estimate({"max_tokens": 1000, "max_completion_tokens": 1}).output == 1000
-    assert estimate({"max_tokens": 1000, "max_completion_tokens": 0}).output == 1000
-    assert estimate({"max_output_tokens": 7}).output == 7
+    assert estimated({"max_tokens": 1000, "max_completion_tokens": 1}).output == 1000
+    assert estimated({"max_tokens": 1000, "max_completion_tokens": 0}).output == 1000
+    assert estimate({"max_tokens": 1000, "max_output_tokens": 7}, RESPONSES).output == 7
+    assert estimate({"max_output_tokens": 7}, CHAT).output == OUTPUT
+
+
+def test_tokens_count_also_where_they_are_written_with_a_point() -> None:
+    assert estimated({"prompt": [1.0, 2.0, 3.0]}) == estimated({"prompt": [1, 2, 3]}) == Estimate(1, 3, OUTPUT)
+
+
+def test_what_a_template_is_given_counts() -> None:
+    assert estimated({"messages": [], "documents": [{"text": TEXT}], "chat_template_kwargs": {"a": TEXT}}).prompt == 20
 
 
 def test_embedded_prompts_are_prompts() -> None:
-    assert estimate({"prompt_embeds": ["AAAA", "BBBB"], "n": 2}).sequences == 4
+    assert estimated({"prompt_embeds": ["AAAA", "BBBB"], "n": 2}).sequences == 4
