@@ -23,7 +23,8 @@ class Couple:
 
     def hidden(self, input_ids: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Twins.hidden`."""
-        return self._expert(input_ids, positions), self._antiexpert(input_ids, positions)
+        expert = self._expert(input_ids, positions).clone()  # the antiexpert may take the memory of it
+        return expert, self._antiexpert(input_ids, positions)
 
     def logits(self, expert: torch.Tensor, antiexpert: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """As `Twins.logits`."""

@@ -93,7 +93,8 @@ class ProxyForCausalLM(nn.Module, SupportsLoRA):
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The three models' last hidden states and alpha, (tokens, the sum of the widths), in the model's dtype."""
-        large = self.large(input_ids, positions)
+        # A copy: where each is compiled on its own, with CUDA graphs, the next may take the memory of its output.
+        large = self.large(input_ids, positions).clone()
         tokens = self._tokens[: len(input_ids)].copy_(input_ids.clamp(max=self._last_token))
         expert, antiexpert = self._two.hidden(tokens, positions)
         alpha: Any = self.proxy_alpha

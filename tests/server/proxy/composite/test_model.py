@@ -115,6 +115,30 @@ def test_a_row_holds_the_three_hidden_states_and_the_strength(with_expert: Any) 
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("which", ["proxy", "with_expert"])
+def test_what_one_model_gives_is_kept_before_the_next_takes_its_memory(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    """As CUDA graphs do that share a pool: the output of one lies where the next computes."""
+    model = request.getfixturevalue(which)
+    parts = [getattr(model, name) for name in ("large", "expert", "antiexpert") if hasattr(model, name)]
+    expected, given = model(IDS, POSITIONS), list[torch.Tensor]()
+
+    def taken(*_: Any) -> None:
+        for output in given:
+            output.zero_()
+
+    hooks = [part.register_forward_pre_hook(taken) for part in parts]
+    hooks += [part.register_forward_hook(lambda _, __, output: given.append(output)) for part in parts]
+    try:
+        assert torch.equal(model(IDS, POSITIONS), expected)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(given) == len(parts)
+
+
+@torch.inference_mode()
 def test_it_is_the_formula_on_what_transformers_computes(with_expert: Any, models: Models) -> None:
     found = with_expert.compute_logits(with_expert(IDS, POSITIONS))
     large, expert, antiexpert = (
