@@ -4,13 +4,13 @@ import io
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from loraloom.adapters.errors import InvalidAdapter, UnsupportedAdapter
-from loraloom.adapters.peft_config import parse_config
+from loraloom.adapters.peft_config import MAX_RANK, parse_config
 from loraloom.adapters.safetensors_header import BadHeader, TensorInfo, read_header
 
 CONFIG_FILE = "adapter_config.json"
@@ -112,12 +112,28 @@ def read_config(folder: Path) -> bytes:
 
 
 def read_tensors(folder: Path) -> dict[str, TensorInfo]:
-    """Where each tensor of the adapter lies in its weights file, by name; raises `InvalidAdapter` if it is damaged."""
+    """Where each tensor of the adapter lies in its weights file, by name, of `MAX_NAME` characters at most.
+
+    Raises:
+        InvalidAdapter: it is damaged, or a name is too long.
+    """
     with open_regular(folder / WEIGHTS_FILE) as file:
         try:
-            return read_header(file, os.fstat(file.fileno()).st_size)
+            tensors = read_header(file, os.fstat(file.fileno()).st_size)
         except BadHeader as error:
             raise InvalidAdapter(f"{WEIGHTS_FILE} is damaged: {error}. Copy or download it again") from error
+    check_names(tensors)
+    return tensors
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise `InvalidAdapter` if a tensor's name is too long; call it before any pattern sees the names."""
+    for name in names:
+        if len(name) > MAX_NAME:
+            raise InvalidAdapter(
+                f"tensor {name[:200]!r}… has a name of {len(name)} characters, more than the {MAX_NAME} that are read: "
+                "save the adapter with peft's save_pretrained"
+            )
 
 
 def tensor_name(path: str, factor: str) -> str:
@@ -165,7 +181,7 @@ def _missing_weights(names: set[str]) -> str:
 
 def _lora_tensors(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """The tensors named lora_A and lora_B; raises for any other, unless it repeats a weight of the base."""
-    kept = {name: info for name, info in tensors.items() if len(name) <= MAX_NAME and _TENSOR.fullmatch(name)}
+    kept = {name: info for name, info in tensors.items() if _TENSOR.fullmatch(name)}
     for name in tensors:
         # With LoRA on the output layer, peft saves that layer's frozen weight too (save_embedding_layers).
         copy = _BASE_COPY.fullmatch(name)
@@ -194,6 +210,10 @@ def _module(path: str, pair: Mapping[str, TensorInfo]) -> Module:
     (rank, in_features), (out_features, rank_of_b) = pair["A"].shape, pair["B"].shape
     if rank != rank_of_b:
         raise InvalidAdapter(f"module {path} has rank {rank} in lora_A and {rank_of_b} in lora_B")
+    if rank > MAX_RANK:
+        raise InvalidAdapter(
+            f"module {path} has rank {rank}, and at most {MAX_RANK} is read: train the adapter with a smaller r"
+        )
     if ".experts." in f".{path}.":
         raise UnsupportedAdapter(f"module {path} is one expert of a mixture-of-experts layer, which is not supported")
     return Module(rank, in_features, out_features)

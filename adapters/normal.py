@@ -8,8 +8,10 @@ rank (vLLM copies them into its slots by their shapes).
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -28,7 +30,10 @@ from loraloom.adapters.peft_config import NORMAL_FORM_KEY
 from loraloom.adapters.safetensors_header import TensorInfo, write_header
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
+
+_BLOCK = 2**22
+"""Elements that are worked on in float64 at a time."""
 
 FILES = (CONFIG_FILE, WEIGHTS_FILE)
 """The files of the normal form, in the order in which the digest covers them."""
@@ -104,24 +109,63 @@ def fold(b: "Tensor", scaling: float) -> "Tensor":
     """`scaling` times `b`, in b's type where that is exact, and in float32 otherwise. Shape [out_features, rank]."""
     import torch
 
-    wide = b.double() * scaling
-    narrow = wide.to(b.dtype)
-    return narrow if torch.equal(narrow.double(), wide) else wide.float()
+    folded, exact = _scaled(b, scaling, b.dtype)
+    return folded if exact else _scaled(b, scaling, torch.float32)[0]
+
+
+def _scaled(b: "Tensor", scaling: float, into: "dtype") -> tuple["Tensor", bool]:
+    """`scaling` times `b`, computed in float64 and rounded to `into`, and whether that lost nothing."""
+    import torch
+
+    scaled, exact = torch.empty(b.shape, dtype=into, device=b.device), True
+    parts = (torch.split(each, _BLOCK) for each in (scaled.view(-1), b.reshape(-1)))
+    for target, source in zip(*parts, strict=True):
+        wide = source.double() * scaling
+        target.copy_(wide)
+        exact = exact and torch.equal(target.double(), wide)
+    return scaled, exact
 
 
 def update_norm(a: "Tensor", b: "Tensor") -> float:
-    """The Frobenius norm of b a, from matrices of the rank's size.
+    """The Frobenius norm of b a, with no matrix in memory that is larger than `a` and `b`, but for blocks.
 
     |b a|^2 = trace(a^T b^T b a) is the sum over the elements of (b^T b) * (a a^T), in float64: right to about 1e-8 of
-    |b| |a| where b a cancels almost to nothing, and to the last digits elsewhere.
+    |b| |a| where b a cancels almost to nothing, and to the last digits elsewhere. These two are of the rank's size;
+    where b a has fewer rows or columns than that, it is computed itself, a block at a time.
 
     Args:
         a: [rank, in_features].
         b: [out_features, rank].
     """
-    a, b = a.double(), b.double()
-    square = ((b.T @ b) * (a @ a.T)).sum()
-    return float(square.clamp(min=0).sqrt())
+    rank = a.shape[0]
+    square = _square_by_rank(a, b) if rank <= min(a.shape[1], b.shape[0]) else _square_of_product(a, b)
+    return math.sqrt(max(square, 0.0))
+
+
+def _square_by_rank(a: "Tensor", b: "Tensor") -> float:
+    return float((_gram(b) * _gram(a.T)).sum())
+
+
+def _gram(matrix: "Tensor") -> "Tensor":
+    """x^T x of x [n, rank], in float64 and a block of rows after the other."""
+    import torch
+
+    rank = matrix.shape[1]
+    gram = torch.zeros(rank, rank, dtype=torch.float64, device=matrix.device)
+    for rows in torch.split(matrix, max(1, _BLOCK // rank)):
+        wide = rows.double()
+        gram += wide.T @ wide
+    return gram
+
+
+def _square_of_product(a: "Tensor", b: "Tensor") -> float:
+    """|b a|^2, a tile of b a after the other."""
+    import torch
+
+    side = max(1, _BLOCK // a.shape[0])
+    pairs = product(torch.split(a, side, dim=1), torch.split(b, side))
+    tiles = (rows.double() @ columns.double() for columns, rows in pairs)
+    return sum(float(tile.square().sum()) for tile in tiles)
 
 
 def _read_update(manifest: Manifest, path: str, file: io.BufferedReader) -> tuple["Tensor", "Tensor"]:

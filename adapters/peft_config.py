@@ -17,7 +17,9 @@ from loraloom.adapters.patterns import Patterns
 NORMAL_FORM_KEY = "loraloom_normal_form"
 """Marks a configuration in normal form: each module has the rank of its own tensors, and every scaling is 1."""
 
-_MAX_RANK = 2**20
+MAX_RANK = 4096
+"""The largest rank that is read. The engine applies ranks up to 512, and work and memory grow with a rank's square."""
+
 _MAX_TEXT = 1000
 # Initialisations that leave the base's weights alone. The others (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ) change them.
 _PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
@@ -156,9 +158,9 @@ def _text(fields: Mapping[str, Any], key: str) -> str | None:
 
 
 def _check_rank(key: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_RANK:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RANK:
         raise InvalidAdapter(
-            f"adapter_config.json: the rank {key[:100]!r} is {str(value)[:50]!r}, and not from 1 to {_MAX_RANK}"
+            f"adapter_config.json: the rank {key[:100]!r} is {str(value)[:50]!r}, and not from 1 to {MAX_RANK}"
         )
     return value
 

@@ -42,10 +42,18 @@ class Encoder:
         Raises:
             InvalidExamples: it is longer than the model's context, or has no tokens.
         """
-        prompt, tail = self.prompt(example, shots), self._ids(answer, special=False)
+        return self.rows(example, (answer,), shots)[0]
+
+    def rows(self, example: Example, answers: Sequence[str], shots: Sequence[Example] = ()) -> tuple[Row, ...]:
+        """Answers to an example as `row` has them; all share the token ids of one prompt. Raises as `row`."""
+        prompt = tuple(self.prompt(example, shots))
+        return tuple(self._row(example, prompt, answer) for answer in answers)
+
+    def _row(self, example: Example, prompt: tuple[int, ...], answer: str) -> Row:
+        tail = self._ids(answer, special=False)
         if not prompt or not tail:
             raise InvalidExamples(f"{example.prompt[:60]!r} has no tokens for this model")
-        row = Row(tuple(prompt), (*tail, *self._end))
+        row = Row(prompt, (*tail, *self._end))
         if len(row) > self.context:
             raise InvalidExamples(
                 f"the example {example.prompt[:60]!r} has {len(row)} tokens with its answer, and the model's context "

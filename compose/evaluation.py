@@ -7,7 +7,7 @@ from loraloom.compose.backends import Backend
 from loraloom.compose.errors import InvalidExamples
 from loraloom.compose.holdout import Fold
 from loraloom.compose.objective import Task
-from loraloom.compose.plan import Plan, question
+from loraloom.compose.plan import Plan, task_of
 from loraloom.compose.publication import truncates
 from loraloom.compose.recorder import Choice
 from loraloom.compose.result import HeldOut, Measured, Sample, System
@@ -165,6 +165,5 @@ def _in_context(plan: Plan, searched: Sequence[Searched], scorer: Scorer) -> Tal
 
 
 def _with_shots(plan: Plan, fold: Fold) -> Task:
-    examples, objective = plan.holdout.examples, plan.spec.objective
-    shots = [examples[index] for index in fold.seen]
-    return Task(objective, tuple(question(plan.encoder, examples[index], objective, shots) for index in fold.held))
+    held, shots = ([plan.holdout.examples[index] for index in part] for part in (fold.held, fold.seen))
+    return task_of(plan.encoder, held, plan.spec.objective, shots)

@@ -16,6 +16,8 @@ from loraloom.compose.errors import InvalidExamples
 
 ROLES = ("system", "user", "assistant", "tool")
 MAX_BYTES = 64 * 2**20
+MAX_CHOICES = 100
+"""Of one example: each is a row of its own, which every candidate is scored on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,10 @@ def _choices(value: object, answer: str, where: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list | tuple) or not all(isinstance(choice, str) for choice in value):
         raise InvalidExamples(f'{where}: "choices" is a list of texts')
+    if len(value) > MAX_CHOICES:
+        raise InvalidExamples(
+            f'{where} has {len(value):,} "choices": give {MAX_CHOICES} at the most, the answer among them'
+        )
     choices = tuple(str(choice) for choice in value)
     if len(set(choices)) != len(choices) or len(choices) < 2 or answer not in choices:
         raise InvalidExamples(f'{where}: "choices" are two or more different texts, and the completion is one of them')

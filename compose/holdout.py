@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from loraloom.compose.errors import InvalidExamples
 from loraloom.compose.examples import Example
 
-MOST, MOST_LEFT_OUT = 1000, 50
-"""Examples that a job may have; those that may be left out one by one, each of which takes a search of its own."""
+MOST, MOST_HELD, MOST_LEFT_OUT = 1000, 10_000, 50
+"""Examples that a job may learn from; those given for judging alone; and those that may be left out one by one, each of
+which takes a search of its own."""
 FEW = 10
 """With fewer examples than this none can be spared: each is left out once."""
 
@@ -62,7 +63,7 @@ def hold_out(examples: Sequence[Example], holdout: str | float | Sequence[Exampl
         seed: which examples a share takes.
 
     Raises:
-        InvalidExamples: there are too few; or a prompt is on both sides.
+        InvalidExamples: there are too few, or too many; or a prompt is on both sides.
     """
     if len(examples) < 2:
         raise InvalidExamples(f"there is {len(examples)} example to learn from: give 2 at the least, better 5 to 50")
@@ -105,6 +106,8 @@ def _share(examples: tuple[Example, ...], share: float, seed: int) -> Holdout:
 
 
 def _given(examples: tuple[Example, ...], held: tuple[Example, ...]) -> Holdout:
+    if len(held) > MOST_HELD:
+        raise InvalidExamples(f"there are {len(held):,} held-out examples: give {MOST_HELD:,} at the most")
     _check_distinct(held)
     known = {example.key: number for number, example in enumerate(examples, 1)}
     if leak := next((example for example in held if example.key in known), None):

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from errno import EEXIST
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,10 @@ Ended: TypeAlias = Literal["interrupted", "cancelled", "failed"]
 CANCEL = "cancel"
 """A file in a job's folder: somebody wants it to end."""
 _FIELDS = {"created", "store", "threads", "spec", "pool"}
+_HEAD = ("created", "store", "owner", "threads")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_IDS = 100
+"""How many ids are tried for a new job: of 2**32 for a name and a day the first is as good as always free."""
 _LOOKS = 20
 """How often a lock is tried for: somebody who only looks holds it for an instant."""
 
@@ -71,8 +75,8 @@ class Job:
         self.folder = folder
         self.id = folder.name
 
-    @cached_property
     def _given(self) -> Mapping[str, Any]:
+        """All of its description, read anew: it may have megabytes of examples, so nothing keeps it."""
         path = self.folder / "job.json"
         try:
             given = json.loads(path.read_bytes())
@@ -82,32 +86,45 @@ class Job:
         except (OSError, ValueError) as error:
             raise DamagedJob(f"{path} cannot be read: {error}. Start the job anew") from error
 
+    @cached_property
+    def _head(self) -> Mapping[str, Any]:
+        """What is small of its description: all that a list of jobs needs."""
+        given = self._given()
+        spec = given["spec"]
+        name = spec.get("name", "") if isinstance(spec, dict) else ""
+        return {**{field: given.get(field) for field in _HEAD}, "name": name}
+
+    @property
+    def name(self) -> str:
+        """Of the adapter that it publishes; empty where the description is of another version and has none."""
+        return str(self._head["name"])
+
     @property
     def created(self) -> str:
         """UTC, ISO 8601."""
-        return str(self._given["created"])
+        return str(self._head["created"])
 
     @property
     def store(self) -> str:
         """The store of its adapters: a folder or a URL."""
-        return str(self._given["store"])
+        return str(self._head["store"])
 
     @property
     def owner(self) -> str | None:
         """Whose it is, on a server with keys: the key's name, and after "@" when that was created."""
-        owner = self._given.get("owner")
+        owner = self._head["owner"]
         return None if owner is None else str(owner)
 
     @property
     def threads(self) -> int:
         """That torch computes on: as many as on the machine where it was made, so that the numbers stay the same."""
-        return int(self._given["threads"])
+        return int(self._head["threads"])
 
     @cached_property
     def spec(self) -> JobSpec:
         """What was asked for, with the examples inline; raises `DamagedJob`."""
         try:
-            return spec_from(self._given["spec"])
+            return spec_from(self._given()["spec"])
         except InvalidSpec as error:
             raise DamagedJob(f"{self.folder / 'job.json'} is no job of this version: {error}") from error
 
@@ -115,7 +132,7 @@ class Job:
     def pool(self) -> Pool:
         """What its pool stood for when it was made."""
         try:
-            pool = self._given["pool"]
+            pool = self._given()["pool"]
             return Pool(tuple(Member(**member) for member in pool["members"]), pool["base"])
         except (KeyError, TypeError) as error:
             raise DamagedJob(f"{self.folder / 'job.json'} is no job of this version: {error!r}") from error
@@ -257,7 +274,10 @@ class Jobs:
         raise JobNotFound(f"there is no job {id[:200]!r}.{hint}")
 
     def list(self, among: Callable[[Job], bool] = lambda _: True) -> "list[Job]":
-        """The jobs that `among` says, the oldest first; without those whose description cannot be read."""
+        """The jobs that `among` says, the oldest first; without those whose description cannot be read.
+
+        Of all these descriptions one at a time is in memory.
+        """
         with suppress(FileNotFoundError):
             jobs = [Job(folder) for folder in self._root.iterdir() if (folder / "job.json").is_file()]
             readable = [job for job in jobs if _is_readable(job) and among(job)]
@@ -266,11 +286,12 @@ class Jobs:
 
     def _new_folder(self, prefix: str) -> Path:
         self._root.mkdir(parents=True, exist_ok=True)
-        while True:
-            folder = self._root / f"{prefix}-{secrets.token_hex(2)}"
+        for _ in range(_IDS):
+            folder = self._root / f"{prefix}-{secrets.token_hex(4)}"
             with suppress(FileExistsError):
                 folder.mkdir()
                 return folder
+        raise FileExistsError(EEXIST, "no id is free today: give the job another name", str(self._root / prefix))
 
 
 def _is_among(among: Callable[[Job], bool], job: Job) -> bool:

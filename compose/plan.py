@@ -12,6 +12,8 @@ from loraloom.compose.objective import Question, Task
 from loraloom.compose.pool import Adapters, Pool, find_pool
 from loraloom.compose.spec import SERVED_RANK, JobSpec
 
+MAX_TOKENS = 50_000_000
+"""Of all rows together, the prompt counted with each of its answers."""
 _NEEDED = ("nevergrad", "matplotlib", "jinja2", "httpx", "tqdm", "torch", "transformers")
 
 
@@ -93,8 +95,7 @@ def planned(spec: JobSpec, store: Adapters, pool: Pool | None = None) -> Plan:
     _check_choices(spec, holdout)
     found = pool or find_pool(store, spec)
     encoder = encoder_of(found.base, spec.template)
-    questions = tuple(question(encoder, example, spec.objective) for example in holdout.examples)
-    return Plan(spec, found, holdout, Task(spec.objective, questions), encoder)
+    return Plan(spec, found, holdout, task_of(encoder, holdout.examples, spec.objective), encoder)
 
 
 def _check_installed() -> None:
@@ -116,9 +117,25 @@ def _check_choices(spec: JobSpec, holdout: Holdout) -> None:
         )
 
 
-def question(encoder: Encoder, example: Example, objective: str, shots: Sequence[Example] = ()) -> Question:
-    """An example as rows, after solved examples in the prompt if there are any; raises `InvalidExamples`."""
+def task_of(encoder: Encoder, examples: Sequence[Example], objective: str, shots: Sequence[Example] = ()) -> Task:
+    """Examples as rows, after solved examples in the prompt if there are any.
+
+    Raises:
+        InvalidExamples: one cannot be a row; or all together have more tokens than a job may.
+    """
+    questions, tokens = [], 0
+    for example in examples:
+        questions.append(_question(encoder, example, objective, shots))
+        tokens += sum(map(len, questions[-1].rows))
+        if tokens > MAX_TOKENS:
+            raise InvalidExamples(
+                f"the examples have more than {MAX_TOKENS:,} tokens, the prompt counted with each of its answers: give "
+                "fewer or shorter ones, or fewer choices"
+            )
+    return Task(objective, tuple(questions))
+
+
+def _question(encoder: Encoder, example: Example, objective: str, shots: Sequence[Example]) -> Question:
     if objective != "choice":
-        return Question((encoder.row(example, example.answer, shots),))
-    rows = tuple(encoder.row(example, choice, shots) for choice in example.choices)
-    return Question(rows, example.choices.index(example.answer))
+        return Question(encoder.rows(example, (example.answer,), shots))
+    return Question(encoder.rows(example, example.choices, shots), example.choices.index(example.answer))

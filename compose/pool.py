@@ -18,10 +18,6 @@ from loraloom.compose.spec import JobSpec
 class Adapters(Protocol):
     """Where a pool is found: a store, or what somebody sees of one. Methods raise as those of `Store`."""
 
-    @property
-    def url(self) -> str:
-        """How people name it."""
-
     def names(self) -> list[str]:
         """All names."""
 
@@ -80,7 +76,9 @@ def find_pool(store: Adapters, spec: JobSpec) -> Pool:
     """
     records = _distinct(_versions(store, spec))
     if not records:
-        raise InvalidPool(f"the pool is empty: no adapter of {store.url} is in it")
+        raise InvalidPool(
+            f"the pool is empty: no adapter of the store is in {spec.pool.adapters!r}: add adapters, or name others"
+        )
     base = _base(records, spec.base)
     fingerprint = find_fingerprint(base)
     if fingerprint is None:

@@ -1,9 +1,11 @@
 """What becomes of a composition: a version in the store, with where it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from loraloom.adapters.base import find_fingerprint
+from loraloom.adapters.errors import AdapterNotFound, NameTaken, VersionNotFound
 from loraloom.adapters.methods import Method
 from loraloom.adapters.mixtures.mix import Limit
 from loraloom.adapters.mixtures.publication import publish_mixture
@@ -89,8 +91,26 @@ def publish(
     mixture = composition(plan, weights)  # truncation comes with the limit
     if mixture is None:
         return Publication(None, "not published: all weights are zero, so it is the base model itself")
-    recipe = settled(mixture, store.resolve)
-    return _publish(store, plan, recipe, provenance, by)
+    with telling_no_names():
+        return _publish(store, plan, settled(mixture, store.resolve), provenance, by)
+
+
+@contextmanager
+def telling_no_names() -> Iterator[None]:
+    """Errors of the block tell no names but those that the job has.
+
+    A job sees the whole store, and on a server its words are read by somebody who may not.
+    """
+    try:
+        yield
+    except NameTaken as error:
+        raise NameTaken(error.name) from error
+    except VersionNotFound:  # with versions of an adapter that the job names
+        raise
+    except AdapterNotFound as error:
+        raise AdapterNotFound(
+            error.name, detail=f"there is no adapter {error.name!r} any more: add it again, or start the job anew"
+        ) from error
 
 
 def _publish(store: Store, plan: Plan, recipe: Recipe, provenance: Mapping[str, object], by: str | None) -> Publication:

@@ -14,7 +14,7 @@ from loraloom.compose.log import TrialLog
 from loraloom.compose.plan import Plan, planned
 from loraloom.compose.preselection import picks
 from loraloom.compose.provenance import provenance_of, published_provenance
-from loraloom.compose.publication import Publication, composition, publish, rank_of, truncates
+from loraloom.compose.publication import Publication, composition, publish, rank_of, telling_no_names, truncates
 from loraloom.compose.recorder import Choice, Recorder
 from loraloom.compose.result import Chosen, Comparison, Result, System
 from loraloom.compose.search import search
@@ -55,7 +55,8 @@ def run(
                 report(job)
             return done
         try:
-            return _run(job, store, progress, stage, by, key)
+            with telling_no_names():
+                return _run(job, store, progress, stage, by, key)
         except (Exception, KeyboardInterrupt) as error:
             raise _ended(job, error) from error
 

@@ -14,6 +14,8 @@ from loraloom.compose.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS
 T = TypeVar("T")
 
 MAX_SEED = 2**31 - 1
+MAX_ADAPTERS = 1000
+"""That a pool may name one by one."""
 KEY = "LORALOOM_API_KEY"
 """The variable with the key of a server that wants one: no job's file has it."""
 SERVED_RANK = 64
@@ -51,6 +53,8 @@ class Pool(Part):
             return value
         if not value:
             raise ValueError("name two adapters at the least")
+        if len(value) > MAX_ADAPTERS:
+            raise ValueError(f"name {MAX_ADAPTERS} adapters at the most, and not {len(value):,}")
         for each in value:
             _checked(parse_adapter, each)
         return value

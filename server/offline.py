@@ -27,6 +27,7 @@ from loraloom.adapters.errors import (
     InvalidMixture,
     UnsupportedAdapter,
 )
+from loraloom.adapters.manifest import WEIGHTS_FILE
 from loraloom.adapters.methods import Method
 from loraloom.adapters.mixtures.mix import Limit, Outcome, mix
 from loraloom.adapters.names import parse_method
@@ -71,7 +72,7 @@ class Offline:
         Raises:
             InvalidAdapter, UnsupportedAdapter, BaseMismatch, InvalidBase: as `adapters.convert.convert` does.
         """
-        _check_memory(base)
+        _check_memory_to_convert(base)
         wanted = {"folder": str(folder), "out": str(out), "base": base, "options": asdict(options)}
         return Conversion(**self._done("convert", wanted))
 
@@ -81,6 +82,7 @@ class Offline:
         Raises:
             InvalidMixture: as `adapters.mixtures.mix` does.
         """
+        _check_memory_to_mix([folder for _, folder in sources])
         wanted = {
             "method": str(method),
             "sources": [(weight, str(folder)) for weight, folder in sources],
@@ -116,13 +118,27 @@ class Offline:
 _ELSEWHERE = "do it on another machine, with `loraloom adapters add` or `loraloom adapters mix`"
 
 
-def _check_memory(base: str) -> None:
+def _check_memory_to_convert(base: str) -> None:
     """The base is loaded once more, and half as much again is taken by what is computed."""
-    footprint, available = read_footprint(Path(base)), read_memory().available
-    if footprint is not None and available < 1.5 * footprint.weights:
+    footprint = read_footprint(Path(base))
+    if footprint is not None:
+        _check_memory(1.5 * footprint.weights, "conversion", "loraloom adapters add")
+
+
+def _check_memory_to_mix(folders: Sequence[Path]) -> None:
+    """About three times the bytes of the adapters are taken; of one that is not there it is told later."""
+    files = [folder / WEIGHTS_FILE for folder in folders]
+    _check_memory(
+        3.0 * sum(file.stat().st_size for file in files if file.is_file()), "mixture", "loraloom adapters mix"
+    )
+
+
+def _check_memory(needed: float, what: str, command: str) -> None:
+    available = read_memory().available
+    if available < needed:
         raise OfflineBusy(
-            f"the conversion needs about {1.5 * footprint.weights / 2**30:.1f} GiB of main memory, and "
-            f"{available / 2**30:.1f} GiB are free: try again later, or use `loraloom adapters add` elsewhere"
+            f"the {what} needs about {needed / 2**30:.1f} GiB of main memory, and {available / 2**30:.1f} GiB are "
+            f"free: try again later, or use `{command}` elsewhere"
         )
 
 

@@ -13,7 +13,7 @@ from loraloom.adapters.convert.initial import Pair, initial_folder, read_initial
 from loraloom.adapters.convert.models import is_linear, weight
 from loraloom.adapters.convert.patterns import spelled_out
 from loraloom.adapters.errors import BaseMismatch, InvalidAdapter, UnsupportedAdapter
-from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, read_config, refused_tensor
+from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, check_names, read_config, refused_tensor
 from loraloom.adapters.peft_config import parse_object
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def put_on(base: "PreTrainedModel", folder: Path, *, changes_base: bool) -> Orig
                 tensor.data = tensor.data.float()
         initial: Mapping[str, Pair] = {path: _factors(layer) for path, layer in _adapted(model)} if changes_base else {}
         tensors = load_file(folder / WEIGHTS_FILE)
+        check_names(tensors)
         set_peft_model_state_dict(model, {name: tensors[name] for name in _needed(model, tensors)}, _ADAPTER)
     if beside is not None:
         initial = _taken_out(model, read_initial(beside))

@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loraloom.adapters.errors import InvalidAdapter
+from loraloom.adapters.manifest import MAX_NAME
 from loraloom.adapters.patterns import Patterns, compiled, matches
 from loraloom.adapters.peft_config import PATTERN_SECONDS
 
 _LINEAR = "all-linear"
 _MATCHED_WHOLE = ("target_modules", "exclude_modules", "feedforward_modules")
-_LOOKED_UP = ("rank_pattern", "alpha_pattern")
+_LOOKED_UP = "_pattern"
+"""How the names of those fields end whose keys are patterns: "rank_pattern", "n_frequency_pattern" and others."""
+_RANKS_BY_NAME = "ADALORA"
+"""The kind whose `rank_pattern` says by the names of tensors which ranks are left."""
 
 
 def spelled_out(fields: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
@@ -33,10 +37,11 @@ def spelled_out(fields: Mapping[str, Any], paths: Sequence[str]) -> dict[str, An
         if isinstance(fields.get(key), str) and fields[key] != _LINEAR:
             pattern = compiled(fields[key])
             plain[key] = [path for path in paths if matches(pattern, path, deadline)]
-    for key in _LOOKED_UP:
-        if isinstance(fields.get(key), dict) and not any(isinstance(value, list) for value in fields[key].values()):
+    for key in fields:
+        if key == "layers_pattern" or (key == "rank_pattern" and fields.get("peft_type") == _RANKS_BY_NAME):
+            _check_plain(key, fields[key])
+        elif key.endswith(_LOOKED_UP) and isinstance(fields[key], dict):
             plain[key] = _by_path(fields[key], paths, deadline)
-    _check_layers_pattern(fields.get("layers_pattern"))
     return plain
 
 
@@ -44,11 +49,19 @@ def _by_path(patterns: Mapping[str, Any], paths: Sequence[str], deadline: float)
     """The value of each path that a pattern matches, under a pattern that matches nothing else."""
     values = Patterns[Any](patterns, deadline)
     found = {path: values.get(path, None) for path in paths}
-    return {re.escape(path): value for path, value in found.items() if value is not None}
+    return {_only(path): value for path, value in found.items() if value is not None}
 
 
-def _check_layers_pattern(given: object) -> None:
+def _only(path: str) -> str:
+    """A pattern of this path alone, with and without the dot that FourierFT and C³A require before their patterns."""
+    first, dot, rest = path.partition(".")
+    return rf"(?<=^{re.escape(first)}\.){re.escape(rest)}" if dot else re.escape(path)
+
+
+def _check_plain(key: str, given: object) -> None:
     """peft puts these into an expression of its own; they are names, such as "layers"."""
-    for name in given if isinstance(given, list) else [given]:
-        if isinstance(name, str) and not re.fullmatch(r"[\w.]*", name):
-            raise InvalidAdapter(f"adapter_config.json: layers_pattern is a name, and not {name[:100]!r}")
+    if given is None:
+        return
+    for name in given if isinstance(given, list | dict) else [given]:
+        if not isinstance(name, str) or len(name) > MAX_NAME or not re.fullmatch(r"[\w.-]*", name):
+            raise InvalidAdapter(f"adapter_config.json: {key} holds names, and not {str(name)[:100]!r}")

@@ -46,9 +46,10 @@ def publish(given: Publication, objects: Objects, registry: Registry) -> Publish
         original = _copy(given.folder, stage, "original")
         plain = original if given.plain in (None, given.folder) else _copy(given.plain, stage, "plain")
         normal_form = stage.subfolder("normal")
-        normal = normalise(plain, normal_form, allow_noop=given.allow_noop)
         if given.base is not None:
-            check_fits(normal.manifest, given.base)
+            # Before any tensor is read: what fits no model may be of any size.
+            check_fits(read_manifest(plain), given.base)
+        normal = normalise(plain, normal_form, allow_noop=given.allow_noop)
         draft = VersionRecord(
             number=0,
             name=given.name,

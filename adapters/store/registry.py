@@ -53,11 +53,11 @@ class Registry:
             mark(self._objects)
             self._is_marked = True
 
-    def names(self) -> list[str]:
-        """All names that have a live version, in alphabetical order."""
+    def names(self, folded: Callable[[str], bool] | None = None) -> list[str]:
+        """All names that have a live version, in alphabetical order; only those that `folded` lets are read."""
         self._objects.check()
         self._objects.refresh("names")
-        spelled = self._objects.map(self._spelling, self._objects.list("names"))
+        spelled = self._objects.map(self._spelling, self._listed(folded))
         return sorted(name for name in spelled if name is not None)
 
     def known(self, name: str) -> History:
@@ -215,12 +215,14 @@ class Registry:
         """The names most similar to one, best first, of those for which `among` says so; few are read."""
         most = 2 * _NEAREST if among is None else _SHORTLIST
         wanted = folder_of(name).removeprefix("names/")
-        known = self._objects.list("names")
-        if folded is not None:
-            known = [each for each in known if folded(each.replace("!", "/"))]
-        similar = difflib.get_close_matches(wanted, _shortlist(wanted, known), n=most)
+        similar = difflib.get_close_matches(wanted, _shortlist(wanted, self._listed(folded)), n=most)
         spelled = (name for name in map(self._spelling, similar) if name is not None)
         return list(itertools.islice(filter(among or bool, spelled), _NEAREST))
+
+    def _listed(self, folded: Callable[[str], bool] | None) -> list[str]:
+        """The folders of names, of those for which `folded` says so in lower case."""
+        folders = self._objects.list("names")
+        return folders if folded is None else [each for each in folders if folded(each.replace("!", "/"))]
 
     def _spelling(self, folder: str) -> str | None:
         """How a name is spelled that has a live version. A damaged record hides its own name, and no others."""

@@ -127,9 +127,13 @@ class Store:
         self._objects.refresh("names")
         self._objects.list("names")
 
-    def names(self) -> list[str]:
-        """All names that have a version, in alphabetical order."""
-        return self._registry.names()
+    def names(self, folded: Callable[[str], bool] | None = None) -> list[str]:
+        """All names that have a version, in alphabetical order.
+
+        Args:
+            folded: asked for them in lower case; only where it says so they are looked at.
+        """
+        return self._registry.names(folded)
 
     def nearest(self, name: str, among: Callable[[str], bool], folded: Callable[[str], bool]) -> list[str]:
         """The names most similar to one that is not there, best first, of those for which `among` says so.

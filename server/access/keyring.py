@@ -104,7 +104,7 @@ class KeyRing:
                 created=now,
                 name=name,
                 action="create",
-                since=now,
+                since=self._since(last),
                 terms=terms,
                 secrets=secrets,
                 by=by,
@@ -148,6 +148,11 @@ class KeyRing:
             return self._after(last, number, by, action="revoke", revoked=True)
 
         return self._change_known(name, revoked)
+
+    def _since(self, last: KeyRecord | None) -> str:
+        """When a new key begins: later than any before it of its name, which with this moment says what is its own."""
+        now = self._clock()
+        return text_of(now if last is None else max(now, moment_of(last.since) + 1))
 
     def _after(self, last: KeyRecord, number: int, by: str | None, **changes: Any) -> KeyRecord:
         now = text_of(self._clock())

@@ -17,10 +17,6 @@ T = TypeVar("T")
 class Shelf(Protocol):
     """What is seen of a store."""
 
-    @property
-    def url(self) -> str:
-        """How people name it."""
-
     def manifest(self, digest: str) -> Manifest:
         """What a normal form consists of."""
 
@@ -30,8 +26,8 @@ class Shelf(Protocol):
     def resolve(self, adapter: Adapter) -> VersionRecord:
         """The version that it stands for; raises `AdapterNotFound`, with the nearest of all names."""
 
-    def names(self) -> list[str]:
-        """All names."""
+    def names(self, folded: Callable[[str], bool]) -> Sequence[str]:
+        """All names of those for which `folded` says so in lower case."""
 
     def versions(self, name: str) -> list[VersionRecord]:
         """Those of a name; raises `AdapterNotFound`."""
@@ -66,11 +62,6 @@ class View:
         """What the key may do now."""
         return self._who()
 
-    @property
-    def url(self) -> str:
-        """How people name the store."""
-        return self._store.url
-
     def manifest(self, digest: str) -> Manifest:
         """What the normal form of a version consists of that was seen before."""
         return self._store.manifest(digest)
@@ -102,7 +93,8 @@ class View:
 
     def names(self) -> list[str]:
         """All names that it sees, in alphabetical order."""
-        return [name for name in self._store.names() if self.access.sees(name)]
+        access = self.access
+        return [name for name in self._store.names(access.may_see) if access.sees(name)]
 
     def versions(self, name: str) -> list[VersionRecord]:
         """The live versions of an adapter, oldest first; raises `AdapterNotFound`."""

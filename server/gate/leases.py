@@ -196,7 +196,7 @@ class Leases:
         Requests for them that are on their way still come in, and are the last.
         """
         self._retired.add(name)
-        for other, place in [each for each in self._places.items() if _has(each[0], each[1].content, name)]:
+        for other, place in [each for each in self._places.items() if name in _parts(each[0], each[1].content)]:
             place.retired = True
             if place.idle:
                 await self._evict(other, place)
@@ -253,7 +253,7 @@ class Leases:
         return next(((other, self._places[other]) for other in names if self._places[other].idle), None)
 
     def _new_place(self, name: str, content: Content) -> _Place:
-        place = _Place(content, retired=any(_has(name, content, removed) for removed in self._retired))
+        place = _Place(content, retired=not self._retired.isdisjoint(_parts(name, content)))
         place.ready = asyncio.ensure_future(self._bring(name, place))
         place.ready.add_done_callback(_mark_seen)
         return place
@@ -307,9 +307,10 @@ class Leases:
             self._freed.set()
 
 
-def _has(name: str, content: Content, removed: str) -> bool:
-    """Whether an adapter is the removed one, or is made of it."""
-    return name == removed or (isinstance(content, Recipe) and content.uses(removed))
+def _parts(name: str, content: Content) -> frozenset[str]:
+    """An adapter's own name, and those of the versions that it is made of."""
+    versions = content.ingredients if isinstance(content, Recipe) else ()
+    return frozenset((name, *(each.version.canonical for each in versions)))
 
 
 def _mark_seen(ready: asyncio.Task[Path]) -> None:

@@ -179,7 +179,7 @@ class Mixtures:
         with self._mutex:
             entry = self._entries.get(recipe.key)
             if entry is None:
-                unwanted = any(map(recipe.uses, self._forgotten))
+                unwanted = not self._forgotten.isdisjoint(each.version.canonical for each in recipe.ingredients)
                 entry = self._entries[recipe.key] = _Entry(recipe, unwanted=unwanted)
             entry.users += 1
             self._entries.move_to_end(recipe.key)

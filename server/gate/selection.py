@@ -23,6 +23,10 @@ from loraloom.server.gate.recent import Recent
 METHODS = ("exact", "lorahub", "svd")
 """How a request may mix; the others work on whole matrices and take too long."""
 
+MOST_RANKS = 1024
+"""What the ranks of a mixture's adapters may add up to: where it is truncated, the time grows with their cube, and for
+this many a model of 7B takes minutes."""
+
 
 class Fits(Protocol):
     """Whether a stored adapter fits the served base model."""
@@ -139,7 +143,9 @@ class Selector:
                 f"the mixture has {len(mixture.terms)} terms, and this server takes up to {self._max_terms} "
                 "(`max_mixture_terms`)"
             )
-        return settled(mixture, lambda adapter: self._version(adapter, view))
+        recipe = settled(mixture, lambda adapter: self._version(adapter, view))
+        _check_ranks(recipe)
+        return recipe
 
     def check_not_base(self, name: str) -> None:
         """Refuse to publish under a name that selects the base model; raises `InvalidBody`."""
@@ -175,6 +181,15 @@ class Selector:
                 param=field,
             )
         return _from_field(field, body[field])
+
+
+def _check_ranks(recipe: Recipe) -> None:
+    ranks = sum(recipe.ranks)
+    if ranks > MOST_RANKS:
+        raise InvalidMixture(
+            f"the ranks of the adapters of this mixture add up to {ranks:,}, and this server mixes up to "
+            f"{MOST_RANKS:,}: mix fewer or smaller ones, or publish it with `loraloom adapters mix`"
+        )
 
 
 def _selecting_field(body: Mapping[str, Any]) -> str | None:

@@ -19,7 +19,7 @@ from loraloom.server.routes.gated import Gated, GatedRoute, Seen
 from loraloom.server.routes.json_body import media_type, received
 from loraloom.server.routes.listing import passing_over
 from loraloom.server.routes.publication import Publication, check_publishable, from_source, publish_folder
-from loraloom.server.routes.upload import receive_upload
+from loraloom.server.routes.upload import Upload, received_upload
 from loraloom.server.routes.versions import Version, announced, described
 
 router = APIRouter(prefix="/v1/adapters", route_class=GatedRoute, tags=["LoraLoom"])
@@ -144,8 +144,13 @@ async def remove(gate: Gate, seen: View, name: str, version: int | None) -> Remo
 
 async def _publish_upload(request: Request, gate: Gate, seen: View) -> Published:
     place = f"the cache {gate.settings.cache}"
-    with reporting(place), tempfile.TemporaryDirectory(dir=gate.scratch.folder) as name:
-        folder = Path(name)
-        publication = await receive_upload(request, folder, gate.settings.max_upload_bytes)
-        check_publishable(gate, seen, publication.name)
-        return await gate.work.do(seen.access.key, publish_folder, gate, seen, folder, publication)
+    with reporting(place):
+        async with received_upload(request) as upload:
+            check_publishable(gate, seen, upload.publication.name)
+            return await gate.work.do(seen.access.key, _unpack_and_publish, gate, seen, upload)
+
+
+def _unpack_and_publish(gate: Gate, seen: View, upload: Upload) -> Published:
+    with tempfile.TemporaryDirectory(dir=gate.scratch.folder) as name:
+        upload.write(Path(name), gate.settings.max_upload_bytes)
+        return publish_folder(gate, seen, Path(name), upload.publication)

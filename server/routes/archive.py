@@ -18,20 +18,24 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _LARGEST_READ = 2**20
 
 
-def unpack(archive: IO[bytes], limit: int, take: Callable[[str, IO[bytes]], None]) -> None:
+def unpack(archive: IO[bytes], limit: int, take: Callable[[str, IO[bytes]], None], before: int = 0) -> int:
     """Hand every file in a .tar or .tar.gz archive to `take`, by its name without folders.
 
     Args:
         archive: the archive, at its beginning.
-        limit: bytes that it may unpack to.
+        limit: bytes that it may unpack to, with all archives before it.
         take: called with a name and the content, in the archive's order.
+        before: bytes that those before it have unpacked to.
+
+    Returns:
+        The bytes that all have unpacked to by now.
 
     Raises:
         InvalidBody: it is damaged or too large, or has a link, a device or an unsafe path; `take` may have been called.
     """
     zipped = archive.read(2) == _GZIP_MAGIC
     archive.seek(0)
-    bounded = _Bounded(gzip.GzipFile(fileobj=archive, mode="rb") if zipped else archive, limit)
+    bounded = _Bounded(gzip.GzipFile(fileobj=archive, mode="rb") if zipped else archive, limit, before)
     try:
         with tarfile.open(fileobj=bounded, mode="r:") as members:
             for number, member in enumerate(members, start=1):
@@ -40,6 +44,7 @@ def unpack(archive: IO[bytes], limit: int, take: Callable[[str, IO[bytes]], None
                 if content is not None:
                     take(Path(member.name).name, content)
         bounded.finish()
+        return before + bounded.tell()
     except (tarfile.TarError, RecursionError) as error:
         raise InvalidBody(f"the archive cannot be read: {error}") from error
 
@@ -56,14 +61,15 @@ def _check(member: tarfile.TarInfo, number: int) -> None:
 
 
 class _Bounded(io.BufferedIOBase):
-    """The file that `tarfile` reads: no more than `limit` bytes of it, and no large part at once.
+    """The file that `tarfile` reads: with those before it no more than `limit` bytes, and no large part at once.
 
     How much is read and where to it is skipped is what the archive says, and a small one may unpack to terabytes.
     """
 
-    def __init__(self, file: IO[bytes] | gzip.GzipFile, limit: int) -> None:
+    def __init__(self, file: IO[bytes] | gzip.GzipFile, limit: int, before: int) -> None:
         self._file = file
         self._limit = limit
+        self._before = before
 
     def tell(self) -> int:
         return self._file.tell()
@@ -92,8 +98,9 @@ class _Bounded(io.BufferedIOBase):
             pass
 
     def _check_end(self, position: int) -> None:
-        if not 0 <= position <= self._limit:
-            raise InvalidBody(f"the archive has more than {self._limit} bytes when unpacked")
+        if not 0 <= position <= self._limit - self._before:
+            others = ", with those before it" if self._before else ""
+            raise InvalidBody(f"the archive has more than {self._limit} bytes when unpacked{others}")
 
 
 def _damaged(error: Exception) -> InvalidBody:

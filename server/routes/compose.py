@@ -12,9 +12,9 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 
-from loraloom.compose.errors import DamagedJob, JobNotFound
+from loraloom.compose.errors import DamagedJob, InvalidPool, InvalidSpec, JobNotFound
 from loraloom.compose.jobs import Job
-from loraloom.compose.plan import planned
+from loraloom.compose.plan import Plan, planned
 from loraloom.compose.spec import JobSpec, Publish, Server, spec_from
 from loraloom.compose.trials import Trial
 from loraloom.server import draining
@@ -24,7 +24,7 @@ from loraloom.server.aside import threads
 from loraloom.server.errors import InvalidBody, JobsUnwritable, NotServed, WrongContentType
 from loraloom.server.gate.body import check_values, parse, read
 from loraloom.server.gate.gate import Gate
-from loraloom.server.job_standing import Standing
+from loraloom.server.job_standing import Standing, without_folders
 from loraloom.server.routes.followed_job import FollowedJob
 from loraloom.server.routes.gated import Gated, GatedRoute, Seen
 from loraloom.server.routes.json_body import media_type
@@ -89,7 +89,7 @@ async def submit(request: Request, gate: Gated, seen: Seen) -> JobView:
     check_publishable(gate, seen, spec.name)
 
     def make() -> Job:
-        plan = planned(spec, seen)
+        plan = _planned(spec, seen)
         try:
             return gate.jobs.jobs.create(plan, gate.store.url, owner=seen.access.owner)
         except OSError as error:
@@ -209,6 +209,14 @@ def _served(publish: Publish, rank: int) -> Publish:
     return publish.model_copy(update={"rank": rank}) if publish.rank == "auto" else publish
 
 
+def _planned(spec: JobSpec, seen: View) -> Plan:
+    """What the job will do; a refusal, which names the base for people on this machine, is told without its folders."""
+    try:
+        return planned(spec, seen)
+    except (InvalidPool, InvalidSpec) as error:
+        raise type(error)(without_folders(str(error))) from error
+
+
 def _check_reads_nothing(spec: JobSpec) -> None:
     """Files would be those of the machine that the server runs on."""
     for field in ("examples", "holdout"):
@@ -244,7 +252,7 @@ def _fields(job: Job, standing: Standing) -> dict[str, Any]:
 def _name(job: Job) -> str:
     """Also of a job that this version cannot read: one must not hide the others."""
     try:
-        return job.spec.name
+        return job.name
     except DamagedJob:
         return ""
 

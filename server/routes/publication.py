@@ -71,7 +71,9 @@ def _check_source(gate: Gate, seen: View, source: str) -> None:
     if _allowed(source, prefixes) and (own is None or _allowed(source, own)):
         return
     told = prefixes if own is None else own
-    known = f"those that begin with {', '.join(told)}" if told else "none: `allowed_sources` is empty"
+    known = "none: `allowed_sources` is empty"
+    if told:
+        known = f"those that begin with {', '.join(told)}, and then have no `..`, `::`, blank or control character"
     what = f"this server does not fetch from {source[:200]!r}"
     raise NotServed(f"{what}. It may fetch from {known}", param="source")
 
@@ -154,5 +156,10 @@ def _allowed(source: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _stays(rest: str) -> bool:
-    """Whether the rest of a source leads nowhere else: up, or on to another filesystem, as fsspec reads "::"."""
-    return ".." not in unquote(rest).replace("\\", "/").split("/") and "::" not in rest
+    """Whether the rest of a source leads nowhere else: up, or on to another filesystem, as fsspec reads "::".
+
+    Blanks and control characters are refused: addresses lose some of them when they are read, and ".\\t." is ".." then.
+    """
+    if "::" in rest or any(character < "\x21" or character == "\x7f" for character in rest):
+        return False
+    return ".." not in unquote(rest).replace("\\", "/").split("/")

@@ -1,11 +1,13 @@
 """Adapter files from a multipart upload: known names only, regular files only."""
 
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -18,24 +20,42 @@ from loraloom.server.routes.publication import Publication
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
-async def receive_upload(request: Request, folder: Path, limit: int) -> Publication:
-    """Write the files of a multipart request into an empty folder.
+@dataclass(frozen=True)
+class Upload:
+    """A form that has come, with nothing of it unpacked.
 
-    Args:
-        request: its body is the form.
-        folder: where the files go.
-        limit: bytes that an archive may unpack to.
+    Attributes:
+        publication: what its fields say.
+    """
+
+    publication: Publication
+    _form: FormData
+
+    def write(self, folder: Path, limit: int) -> None:
+        """Write the form's files into an empty folder; blocks.
+
+        Args:
+            folder: where the files go.
+            limit: bytes that all its archives together may unpack to.
+
+        Raises:
+            InvalidBody: no files, file names that are not an adapter's, links in an archive, or too much in them.
+        """
+        _write(self._form, folder, limit)
+
+
+@asynccontextmanager
+async def received_upload(request: Request) -> AsyncIterator[Upload]:
+    """The multipart form in a request's body, which stays readable for the length of the block.
 
     Raises:
-        InvalidBody: no such form, unknown fields, file names that are not an adapter's, links in an archive.
+        InvalidBody: no such form, or unknown fields.
     """
     form = await _form(request)
     try:
-        publication = _publication(form)
-        await run_in_threadpool(_write, form, folder, limit)
+        yield Upload(_publication(form), form)
     finally:
         await form.close()
-    return publication
 
 
 async def _form(request: Request) -> FormData:
@@ -70,12 +90,13 @@ def _write(form: FormData, folder: Path, limit: int) -> None:
         if name in FILES:
             _copy(content, folder / name)
 
+    unpacked = 0
     for upload in uploads:
         name = upload.filename or ""
         if name in FILES:
             keep(name, upload.file)
         elif name.endswith(SUFFIXES):
-            unpack(upload.file, limit, keep)
+            unpacked = unpack(upload.file, limit, keep, unpacked)
         else:
             raise InvalidBody(f"{name[:100]!r} is no file of an adapter: send {', '.join(FILES)}, or one .tar archive")
 

@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from loraloom.adapters import manifest as manifest_module
 from loraloom.adapters.errors import InvalidAdapter, UnsupportedAdapter
-from loraloom.adapters.manifest import CONFIG_FILE, MAX_CONFIG, WEIGHTS_FILE, Module, read_manifest
+from loraloom.adapters.manifest import CONFIG_FILE, MAX_CONFIG, MAX_NAME, WEIGHTS_FILE, Module, read_manifest
+from loraloom.adapters.peft_config import MAX_RANK, NORMAL_FORM_KEY
 
 MakeAdapter = Callable[..., Path]
 
@@ -312,6 +314,37 @@ def test_a_strange_configuration_is_never_more_than_an_invalid_adapter(
 
 def test_a_name_that_is_too_long_is_refused_and_not_repeated(tmp_path: Path) -> None:
     prefix = "base_model.model." + "a." * 250 + "q_proj"
-    with pytest.raises(InvalidAdapter, match="is not named") as refused:
+    with pytest.raises(InvalidAdapter, match="a name of 537 characters, more than the 500") as refused:
         read_manifest(_write(tmp_path, _pair(prefix)))
     assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("ending", [".lora_A.weight", ".base_layer.weight", ".bias", ""])
+def test_no_pattern_sees_a_name_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    class Watched:
+        def fullmatch(self, name: str) -> None:
+            assert len(name) <= MAX_NAME
+
+    def refused(name: str) -> None:
+        pytest.fail("it was matched with the patterns of other tensors")
+
+    for pattern in ("_TENSOR", "_BASE_COPY"):
+        monkeypatch.setattr(manifest_module, pattern, Watched())
+    monkeypatch.setattr(manifest_module, "refused_tensor", refused)
+    name = "base_model.model" + ".a" * MAX_NAME + ending
+    with pytest.raises(InvalidAdapter, match="more than the 500"):
+        read_manifest(_write(tmp_path, {"x" * MAX_NAME: torch.ones(1), name: torch.ones(2, 32)}))
+
+
+def test_a_name_of_the_greatest_length_is_read(tmp_path: Path) -> None:
+    rest = MAX_NAME - len("base_model.model..lora_A.weight")
+    assert list(read_manifest(_write(tmp_path, _pair("base_model.model." + "a" * rest))).modules) == ["a" * rest]
+
+
+def test_a_rank_may_be_above_the_features_and_not_above_the_limit(tmp_path: Path) -> None:
+    assert read_manifest(_write(tmp_path, _pair(rank=MAX_RANK), r=MAX_RANK)).rank == MAX_RANK
+    for fields in ({}, {NORMAL_FORM_KEY: 1}):
+        with pytest.raises(InvalidAdapter, match="q_proj has rank 4097, and at most 4096 is read"):
+            read_manifest(_write(tmp_path, _pair(rank=MAX_RANK + 1), **fields))
+    with pytest.raises(InvalidAdapter, match="the rank 'r' is '4097'"):
+        read_manifest(_write(tmp_path, _pair(), r=MAX_RANK + 1))

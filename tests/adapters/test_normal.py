@@ -14,6 +14,7 @@ from loraloom.adapters import normal as normal_module
 from loraloom.adapters.errors import InvalidAdapter, UnsupportedAdapter
 from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, read_manifest, tensor_name
 from loraloom.adapters.normal import FILES, Normal, digest_of, fold, normalise, update_norm
+from tests.fuzz.cases import little_memory
 
 MakeAdapter = Callable[..., Path]
 
@@ -156,6 +157,37 @@ def test_the_norm_is_that_of_the_product(shape: tuple[int, int, int]) -> None:
     a, b = torch.randn(rank, in_features, generator=generator), torch.randn(out_features, rank, generator=generator)
     assert update_norm(a, b) == pytest.approx((b.double() @ a.double()).norm().item(), rel=1e-12)
     assert update_norm(a, torch.zeros_like(b)) == 0
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 70), (3, 40, 70), (70, 40, 3), (1, 40, 1)])
+@pytest.mark.parametrize("block", [1, 50, 300])
+def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], block: int) -> None:
+    out_features, rank, in_features = shape
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(rank, in_features, generator=generator), torch.randn(out_features, rank, generator=generator)
+    whole, exact, rounded = update_norm(a, b), fold(b.bfloat16(), 2.0), fold(b.bfloat16(), math.sqrt(2))
+    monkeypatch.setattr(normal_module, "_BLOCK", block)
+    assert update_norm(a, b) == pytest.approx(whole, rel=1e-12)
+    assert fold(b.bfloat16(), 2.0).dtype == torch.bfloat16
+    assert torch.equal(fold(b.bfloat16(), 2.0), exact)
+    assert torch.equal(fold(b.bfloat16(), math.sqrt(2)), rounded)
+    last = torch.ones(7, 11, dtype=torch.bfloat16)
+    last[-1, -1] = 1 + 2**-7
+    assert fold(last, 3.0).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(1, 20000, 1), (1, 20000, 3), (3, 20000, 1)])
+def test_a_rank_above_the_features_takes_no_matrix_of_its_square(shape: tuple[int, int, int]) -> None:
+    out_features, rank, in_features = shape
+    a, b = torch.ones(rank, in_features), torch.ones(out_features, rank)
+    with little_memory():
+        assert update_norm(a, b) == pytest.approx(rank * math.sqrt(out_features * in_features))
+
+
+def test_folding_takes_no_wide_copy_of_the_whole() -> None:
+    b = torch.zeros(2**21, 32, dtype=torch.bfloat16)
+    with little_memory():
+        assert fold(b, 2.0).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("factor", ["A", "B"])

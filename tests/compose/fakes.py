@@ -68,11 +68,11 @@ class NumberEncoder:
     def __init__(self, context: int = 1000) -> None:
         self.context = context
 
-    def row(self, example: Example, answer: str, shots: Sequence[Example] = ()) -> Row:
-        prompt = self.prompt(example, shots)
+    def rows(self, example: Example, answers: Sequence[str], shots: Sequence[Example] = ()) -> tuple[Row, ...]:
+        prompt = tuple(self.prompt(example, shots))
         if len(prompt) + 2 > self.context:
             raise InvalidExamples("too long")
-        return Row(tuple(prompt), (5, 6))
+        return tuple(Row(prompt, (5, 6)) for _ in answers)
 
     def prompt(self, example: Example, shots: Sequence[Example] = ()) -> list[int]:
         return [int(example.prompt), *[9] * 10 * len(shots)]
@@ -121,6 +121,6 @@ def bowl_plan(examples: int, adapters: int, encoder: NumberEncoder | None = None
     given = [{"prompt": str(number), "completion": "x"} for number in range(examples)]
     spec = spec_from({"examples": given, "optimizer": {"budget": 8}, **fields})
     holdout = hold_out(read_examples(spec.examples), spec.holdout, 0)  # type: ignore[arg-type]
-    questions = tuple(Question((encoder.row(example, "x"),)) for example in holdout.examples)
+    questions = tuple(Question(encoder.rows(example, ("x",))) for example in holdout.examples)
     members = tuple(Member(f"{number}@1", f"{number:064}", 4) for number in range(adapters))
     return Plan(spec, Pool(members, "base"), holdout, Task("loss", questions), cast(Encoder, encoder))

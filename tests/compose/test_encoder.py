@@ -102,3 +102,14 @@ def test_a_smaller_context(chat: Encoder) -> None:
     assert chat.within(len(row)).row(SPELL, "four") == row
     with pytest.raises(InvalidExamples, match="the model's context is"):
         chat.within(len(row) - 1).row(SPELL, "four")
+
+
+def test_the_answers_to_an_example_share_its_prompt(chat: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long prompt with many choices is tokenised, and held, once."""
+    expected = tuple(chat.row(SPELL, answer) for answer in ("four", "five"))
+    asked, prompt = [], chat.prompt
+    monkeypatch.setattr(chat, "prompt", lambda *given: asked.append(given) or prompt(*given))
+    rows = chat.rows(SPELL, ("four", "five"))
+    assert rows == expected
+    assert rows[0].prompt is rows[1].prompt
+    assert len(asked) == 1

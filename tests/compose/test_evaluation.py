@@ -1,5 +1,8 @@
 """The held-out examples, and who is compared on them."""
 
+import pytest
+
+from loraloom.compose import plan as planning
 from loraloom.compose.evaluation import SAMPLES, Searched, samples, tallied
 from loraloom.compose.plan import Plan
 from loraloom.compose.recorder import Choice
@@ -43,6 +46,14 @@ def test_examples_that_the_context_does_not_hold_are_left_out() -> None:
     tally = tallied(plan, searched(plan), BowlBackend(BEST))["in_context"]
     assert tally.measured == []
     assert tally.detail == "left out: too long"
+
+
+def test_prompts_of_more_tokens_than_a_job_may_have_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_TOKENS", 50)
+    plan = bowl_plan(6, 3, holdout=0.5)
+    tally = tallied(plan, searched(plan), BowlBackend(BEST))["in_context"]
+    assert tally.measured == []
+    assert tally.detail.startswith("left out: the examples have more than 50 tokens")
 
 
 def test_what_is_truncated_is_what_is_judged() -> None:

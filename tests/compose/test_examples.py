@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loraloom.compose.errors import InvalidExamples
-from loraloom.compose.examples import Example, Turn, digest, inline, read_examples
+from loraloom.compose.examples import MAX_CHOICES, Example, Turn, digest, inline, read_examples
 
 PAIR = {"prompt": "Spell 4", "completion": "four"}
 CHAT = {
@@ -71,6 +71,7 @@ def test_the_line_that_is_wrong_is_named(tmp_path: Path) -> None:
         ({**PAIR, "choices": ["four"]}, "two or more different texts"),
         ({**PAIR, "choices": ["five", "six"]}, "the completion is one of them"),
         ({**PAIR, "choices": ["four", "four"]}, "two or more different texts"),
+        ({**PAIR, "choices": ["four", *map(str, range(MAX_CHOICES))]}, 'has 101 "choices": give 100 at the most'),
     ],
 )
 def test_what_is_refused(value: Any, message: str) -> None:
@@ -114,3 +115,8 @@ def test_the_digest_follows_content_and_order() -> None:
 def test_case_and_white_space_make_no_other_prompt() -> None:
     one, other = read_examples(({**PAIR, "prompt": "Spell  4\n"}, {**PAIR, "prompt": "spell 4"}))
     assert one.key == other.key
+
+
+def test_as_many_choices_as_there_may_be() -> None:
+    (example,) = read_examples(({**PAIR, "choices": ["four", *map(str, range(MAX_CHOICES - 1))]},))
+    assert len(example.choices) == MAX_CHOICES

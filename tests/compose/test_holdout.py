@@ -83,6 +83,8 @@ def test_many_examples_are_refused() -> None:
         hold_out(examples(1001), 0.5, 0)
     with pytest.raises(InvalidExamples, match="takes as many searches"):
         hold_out(examples(51), "leave-one-out", 0)
+    with pytest.raises(InvalidExamples, match="10,001 held-out examples: give 10,000 at the most"):
+        hold_out(examples(3), examples(10_001, "other "), 0)
 
 
 def test_the_same_example_does_not_judge_twice() -> None:

@@ -3,16 +3,20 @@
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import signal
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loraloom.compose import jobs as module
 from loraloom.compose.errors import DamagedJob, JobBusy, JobNotFound
 from loraloom.compose.jobs import Job, Jobs
 from loraloom.compose.log import TrialLog
-from tests.compose.conftest import MakeJob
+from tests.compose.conftest import MakeJob, Planned
 from tests.compose.test_result import result
 from tests.compose.test_trials import trial
 
@@ -148,3 +152,36 @@ def test_a_damaged_log_is_a_failure_that_is_told(make_job: MakeJob) -> None:
     (job.folder / "trials.jsonl").write_text("{}\n")
     assert job.state().status == "failed"
     assert "is no trial" in job.state().reason
+
+
+@pytest.mark.parametrize("look", ["list", "get"])
+def test_to_list_jobs_takes_the_memory_of_one(make_job: MakeJob, tmp_path: Path, look: str) -> None:
+    job, size = make_job(), 2**20
+    given = json.loads((job.folder / "job.json").read_text())
+    given["spec"]["examples"][0]["messages"][0]["content"] = "x" * size
+    (job.folder / "job.json").write_text(json.dumps(given))
+    for number in range(15):
+        shutil.copytree(job.folder, tmp_path / "jobs" / f"other-{number}")
+    tracemalloc.start()
+    try:
+        if look == "list":
+            listed = Jobs(tmp_path / "jobs").list()
+            assert [each.name for each in listed] == [job.name] * 16
+        else:
+            with pytest.raises(JobNotFound):
+                Jobs(tmp_path / "jobs").get("other")
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < size
+    assert peak < 6 * size
+
+
+def test_an_id_that_is_taken_is_not_tried_for_ever(
+    plan: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.secrets, "token_hex", lambda size: "ab" * size)
+    jobs = Jobs(tmp_path / "jobs")
+    assert re.fullmatch(r"blend-[0-9]{8}-(ab){4}", jobs.create(plan(name="blend"), "store").id)
+    with pytest.raises(OSError, match="no id is free today: give the job another name"):
+        jobs.create(plan(name="blend"), "store")

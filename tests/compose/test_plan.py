@@ -100,3 +100,17 @@ def test_what_is_not_installed_is_told(plan: Planned, monkeypatch: pytest.Monkey
     monkeypatch.setattr(planning, "find_spec", lambda name: None if name == "nevergrad" else object())
     with pytest.raises(InvalidSpec, match=r"nevergrad is not installed: `pip install 'loraloom\[compose\]'`"):
         plan()
+
+
+def test_the_choices_of_an_example_share_its_prompt(plan: Planned) -> None:
+    for question in plan(examples=CHOICES, objective="choice").task.questions:
+        assert len({id(row.prompt) for row in question.rows}) == 1
+
+
+def test_all_rows_together_have_so_many_tokens(plan: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = sum(map(len, plan().task.rows))
+    monkeypatch.setattr(planning, "MAX_TOKENS", tokens)
+    assert plan().task
+    monkeypatch.setattr(planning, "MAX_TOKENS", tokens - 1)
+    with pytest.raises(InvalidExamples, match=f"more than {tokens - 1} tokens, the prompt counted with each"):
+        plan()

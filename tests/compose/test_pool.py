@@ -79,8 +79,9 @@ def test_what_is_refused(store: Store, tmp_path: Path) -> None:
         find_pool(store, spec(base="nobody/nothing-of-this-name"))
     with pytest.raises(InvalidPool, match="preselect is 4, and the pool has 3"):
         find_pool(store, spec(pool={"preselect": 4}))
-    with pytest.raises(InvalidPool, match="the pool is empty"):
+    with pytest.raises(InvalidPool, match="the pool is empty: no adapter of the store is in 'all'") as told:
         find_pool(Store.open(tmp_path / "empty"), spec())
+    assert str(tmp_path) not in str(told.value), "where a server's store is, is not for everybody"
     with pytest.raises(InvalidPool, match=r"one rank only .a@1 4, b@1 4, org/c@1 2."):
         find_pool(store, spec(method="lorahub"))
 

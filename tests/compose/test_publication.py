@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from loraloom.adapters.errors import NameTaken
+from loraloom.adapters.errors import AdapterNotFound, NameTaken, VersionNotFound
 from loraloom.adapters.names import Adapter
 from loraloom.adapters.store import Store
 from loraloom.compose.publication import composition, publish, rank_of
 from loraloom.compose.result import Verdict
 from tests.compose.conftest import Planned
+from tests.tiny_models import MakeAdapter
 
 WEIGHTS = {"a@1": 0.7, "b@1": 0.0, "org/c@1": -0.2}
 BETTER, UNDECIDABLE = Verdict("better", 20, ""), Verdict("undecidable", 4, "")
@@ -79,6 +80,29 @@ def test_always_means_always(plan: Planned, store: Store) -> None:
     assert publish(store, plan(name="blend", publish="always"), WEIGHTS, UNDECIDABLE, {}).version == "blend@1"
 
 
-def test_a_name_that_is_taken_is_told(plan: Planned, store: Store) -> None:
-    with pytest.raises(NameTaken):
-        publish(store, plan(name="ORG/c"), WEIGHTS, BETTER, {})
+def test_a_name_that_is_taken_meanwhile_is_told_and_not_how_it_is_spelled(plan: Planned, store: Store) -> None:
+    """Which may be the name of somebody else's."""
+    wanted = plan(name="Blend")
+    publish(store, plan(name="blend"), WEIGHTS, BETTER, {})
+    with pytest.raises(NameTaken, match="'Blend' differs from an existing one only by case: choose another") as told:
+        publish(store, wanted, WEIGHTS, BETTER, {})
+    assert told.value.existing is None
+
+
+def test_what_is_not_there_any_more_is_told_without_the_names_of_others(plan: Planned, store: Store) -> None:
+    wanted = plan(name="blend")
+    publish(store, plan(name="aa"), WEIGHTS, BETTER, {})
+    store.remove("a", None, by="ada")
+    with pytest.raises(AdapterNotFound, match="Did you mean 'aa'"):
+        store.resolve(Adapter("a"))
+    with pytest.raises(AdapterNotFound, match="there is no adapter 'a' any more: add it again") as told:
+        publish(store, wanted, WEIGHTS, BETTER, {})
+    assert (told.value.nearest, "aa" in str(told.value)) == ((), False)
+
+
+def test_which_versions_are_left_is_told(plan: Planned, store: Store, make_adapter: MakeAdapter) -> None:
+    wanted = plan(name="blend")
+    store.publish(make_adapter("new", seed=7), "a")
+    store.remove("a", 1, by="ada")
+    with pytest.raises(VersionNotFound, match="It has 2, latest"):
+        publish(store, wanted, WEIGHTS, BETTER, {})

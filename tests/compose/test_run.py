@@ -15,12 +15,13 @@ from loraloom.adapters.errors import DamagedBlob, NameTaken, StoreError
 from loraloom.adapters.names import Adapter
 from loraloom.adapters.store import Store
 from loraloom.compose.errors import Cancelled, Interrupted
-from loraloom.compose.jobs import Job
+from loraloom.compose.jobs import Job, State
 from loraloom.compose.log import TrialLog, read_trials
-from loraloom.compose.result import Result
+from loraloom.compose.publication import publish
+from loraloom.compose.result import Result, Verdict
 from loraloom.compose.run import run
 from loraloom.compose.trials import Trial
-from tests.compose.conftest import EXAMPLES, MakeJob
+from tests.compose.conftest import EXAMPLES, MakeJob, Planned
 
 PATIENCE = 120
 
@@ -250,6 +251,14 @@ def test_a_publication_that_is_refused_keeps_the_verdict(
         result = run(job, store)
     assert (job.state().status, result.published) == ("done", None)
     assert result.publication.startswith("not published: the name 'composition' differs")
+
+
+def test_how_somebody_else_spells_a_name_is_not_noted(make_job: MakeJob, plan: Planned, store: Store) -> None:
+    job = make_job(name="Blend")
+    publish(store, plan(name="blend"), {"a@1": 1.0, "b@1": 0.5}, Verdict("better", 20, ""), {})
+    with pytest.raises(NameTaken):
+        run(job, store)
+    assert job.state() == State("failed", str(NameTaken("Blend")), 0, None)
 
 
 def test_what_is_truncated_and_not_published_is_named_as_it_was_judged(make_job: MakeJob, store: Store) -> None:

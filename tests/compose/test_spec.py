@@ -47,6 +47,7 @@ def test_short_forms() -> None:
         ({"pool": ["sql@"]}, "pool.adapters: .*not a valid selection"),
         ({"pool": {"preselect": 1}}, "pool.preselect"),
         ({"pool": {"preselect": 4, "by": "similarity"}, "scorer": "server"}, "a server cannot compare by similarity"),
+        ({"pool": ["a"] * 1001}, "pool.adapters: name 1000 adapters at the most, and not 1,001"),
         ({"pool": []}, "pool.adapters: name two adapters at the least"),
         ({"examples": 4}, "^examples: "),
         ({"publish": {"rank": 8}, "scorer": "server", "method": "lorahub"}, "a server truncates exact mixtures only"),

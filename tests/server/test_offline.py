@@ -8,7 +8,7 @@ import pytest
 
 from loraloom.adapters.convert.options import Options
 from loraloom.adapters.errors import InvalidAdapter, InvalidBase, InvalidMixture, UnsupportedAdapter
-from loraloom.adapters.manifest import read_manifest
+from loraloom.adapters.manifest import WEIGHTS_FILE, read_manifest
 from loraloom.adapters.mixtures.mix import mix
 from loraloom.adapters.names import parse_method
 from loraloom.adapters.normal import normalise
@@ -100,3 +100,20 @@ def test_more_memory_than_there_is(make_adapter: MakeAdapter, out: Path, tmp_pat
     (huge / "config.json").write_text(json.dumps(config))
     with pytest.raises(OfflineBusy, match="GiB of main memory"):
         Offline(tmp_path).convert(make_adapter(use_dora=True), out, str(huge), Options())
+
+
+def test_a_mixture_of_more_memory_than_there_is(make_adapter: MakeAdapter, out: Path, tmp_path: Path) -> None:
+    small, huge = make_adapter("small"), tmp_path / "huge"
+    huge.mkdir()
+    with (huge / WEIGHTS_FILE).open("wb") as file:
+        file.truncate(2**43)  # takes no space
+    sources = [(1.0, small), (1.0, huge)]
+    with pytest.raises(
+        OfflineBusy, match=r"the mixture needs about 24576\.0 GiB of main memory.*`loraloom adapters mix`"
+    ):
+        Offline(tmp_path).mix(parse_method("exact"), sources, out, None)
+
+
+def test_a_mixture_whose_files_are_not_there(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidAdapter):
+        Offline(tmp_path).mix(parse_method("exact"), [(1.0, tmp_path / "absent")], out, None)

@@ -156,6 +156,13 @@ def test_biases_that_a_base_does_not_have_do_not_matter(make_kind: MakeKind) -> 
     assert kind_of(make_kind(peft.VeraConfig, bias="all")) == Kind("VeRA", "exact")
 
 
+def test_a_name_that_is_too_long_is_refused_as_such(make_kind: MakeKind) -> None:
+    folder = make_kind(peft.LoHaConfig)
+    save_file({"a." * 250 + ".bias": torch.ones(1)}, folder / "adapter_model.safetensors")
+    with pytest.raises(InvalidAdapter, match="more than the 500 that are read"):
+        kind_of(folder)
+
+
 def test_a_pickle_is_refused(make_kind: MakeKind) -> None:
     folder = make_kind(peft.LoHaConfig)
     torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")

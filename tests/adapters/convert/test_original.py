@@ -85,6 +85,12 @@ def test_tensors_beside_the_kinds_own_are_refused(make_kind: MakeKind, tiny_base
         put_on(load_model(tiny_base), folder, changes_base=False)
 
 
+def test_a_name_that_is_too_long_is_refused_before_its_pattern(make_kind: MakeKind, tiny_base: Path) -> None:
+    folder = _with_tensor(make_kind(peft.LoHaConfig), "base_model.model" + ".a" * 250 + ".weight", torch.ones(1))
+    with pytest.raises(InvalidAdapter, match="more than the 500 that are read"):
+        put_on(load_model(tiny_base), folder, changes_base=False)
+
+
 def test_wrong_shapes_are_told(make_kind: MakeKind, tiny_base: Path) -> None:
     folder = make_kind(peft.LoHaConfig)
     name = next(name for name in load_file(folder / "adapter_model.safetensors") if "hada_w1_a" in name)

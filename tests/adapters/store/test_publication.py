@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from loraloom.adapters.base import BaseFingerprint
-from loraloom.adapters.errors import InvalidAdapter, UnsupportedAdapter
-from loraloom.adapters.store import Store
+from loraloom.adapters.errors import BaseMismatch, InvalidAdapter, UnsupportedAdapter
+from loraloom.adapters.store import Store, publication
 from loraloom.adapters.store.bundles import Bundles
 from loraloom.adapters.store.objects import LocalObjects
 from tests.adapters.small_adapters import small_adapter
@@ -74,6 +74,16 @@ def test_a_conversion_to_nothing_is_refused(store: Store, other_kind: Path, tmp_
         store.publish(other_kind, "ia3", plain=zero)
     version = store.publish(other_kind, "ia3", plain=zero, allow_noop=True).version
     assert store.facts(version.digest)["update"]["zero"] == ["model.layers.0.self_attn.q_proj"]
+
+
+def test_what_does_not_fit_its_base_is_refused_before_any_tensor_is_read(
+    store: Store, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication, "normalise", lambda *args, **named: pytest.fail("its tensors were read"))
+    base = BaseFingerprint({"model.layers.0.self_attn.q_proj": (8, 16)}, None)
+    with pytest.raises(BaseMismatch, match="8 x 8, there 8 x 16"):
+        store.publish(plain, "sql", base=base)
+    assert store.names() == []
 
 
 def test_the_first_facts_stay(store: Store, plain: Path) -> None:

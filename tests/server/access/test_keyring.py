@@ -154,6 +154,17 @@ def test_a_revoked_name_can_be_created_again_as_a_new_key(ring: KeyRing, clock: 
     assert (second.record.number, second.record.name, second.first) == (3, "K", False)
 
 
+def test_a_new_key_of_a_name_owns_nothing_of_those_before_it_in_the_same_second(ring: KeyRing, clock: Clock) -> None:
+    owners = set()
+    for step in (0.0, 0.4, 0.4, -3600.0):
+        clock.now += step
+        record = ring.create("k", TERMS).record
+        owners.add(record.terms.access(record.name, record.since).owner)
+        ring.revoke("k")
+    assert len(owners) == 4
+    assert moment_of(ring.create("k", TERMS).record.created) <= clock.now
+
+
 def test_each_change_is_in_the_audit_log_without_secrets_or_hashes(store: Store, ring: KeyRing) -> None:
     texts = [ring.create("k", TERMS, by="me").text, ring.rotate("k").text]
     ring.update("k", lambda terms: replace(terms, tpm=9))

@@ -7,6 +7,7 @@ import pytest
 from loraloom.adapters.errors import AdapterNotFound, NameTaken, VersionNotFound
 from loraloom.adapters.names import parse_adapter
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.registry import Registry
 from loraloom.server.access.access import ANYONE, Access, Role
 from loraloom.server.access.patterns import Patterns
 from loraloom.server.access.view import View
@@ -35,6 +36,22 @@ def test_it_lists_and_resolves_what_it_sees(view: View) -> None:
     assert view.resolve(parse_adapter("public/sql@1")).canonical == "public/sql@1"
     assert [record.canonical for record in view.versions("team/sql")] == ["team/sql@1"]
     assert view.tags("team/sql") == {"latest": 1}
+
+
+def test_what_it_does_not_see_is_not_read_for_its_list(
+    view: View, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    spelling = Registry._spelling
+
+    def noting(registry: Registry, folder: str) -> str | None:
+        read.append(folder)
+        return spelling(registry, folder)
+
+    monkeypatch.setattr(Registry, "_spelling", noting)
+    assert view.names() == ["public/sql", "team/date", "team/sql"]
+    assert sorted(read) == ["public!sql", "team!date", "team!sql"]
+    assert View(store, lambda: ANYONE).names() == list(NAMES)
 
 
 @pytest.mark.parametrize("version", ["", "@1", "@latest", "@7", "@sha256:00000000"])
@@ -133,7 +150,6 @@ def test_it_goes_by_what_the_key_may_do_now(store: Store, publish: Publish) -> N
 
 
 def test_whoever_plans_a_job_sees_no_more(view: View, store: Store) -> None:
-    assert view.url == store.url
     digest = view.resolve(parse_adapter("team/sql")).digest
     assert view.manifest(digest) == store.manifest(digest)
 

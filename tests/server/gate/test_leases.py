@@ -8,6 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loraloom.adapters.errors import DamagedBlob
+from loraloom.adapters.methods import EXACT
+from loraloom.adapters.mixtures.recipe import Ingredient, Recipe
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.server.errors import AdapterNotLoaded, TooManyAdapters
 from loraloom.server.gate.leases import Leases
 from loraloom.server.observe.events import Counted
@@ -281,6 +284,25 @@ async def test_an_adapter_removed_while_the_engine_loads_it(
 async def test_removing_what_nobody_has_loaded_does_nothing(leases: Leases, engine: FakeEngine) -> None:
     await leases.retire("a@1")
     assert engine.unloads == []
+
+
+async def test_a_new_place_is_not_compared_with_every_version_that_was_removed(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    record = VersionRecord(number=1, name="a", digest="a" * 64, original="", base=None, base_name=None, rank=1)
+
+    def canonical(version: VersionRecord) -> str:
+        looks.append(version.name)
+        return f"{version.name}@{version.number}"
+
+    for number in range(1000):
+        await leases.retire(f"removed@{number}")
+    monkeypatch.setattr(VersionRecord, "canonical", property(canonical))
+    mixture = Recipe(EXACT, (Ingredient(0.5, record),))
+    with pytest.raises(TypeError):  # the fake blobs know digests only
+        await leases.fill("0.5*a@1", mixture)
+    assert len(looks) < 10
 
 
 async def test_an_adapter_wanted_again_while_it_is_taken_out(

@@ -15,6 +15,7 @@ from loraloom.adapters.mixtures.mix import Limit, Outcome
 from loraloom.adapters.mixtures.recipe import Recipe, settled
 from loraloom.adapters.names import Mixture, parse
 from loraloom.adapters.store import Store
+from loraloom.adapters.store.records import VersionRecord
 from loraloom.adapters.weights import read_factors
 from loraloom.server.errors import MixturesBusy, RankTooHigh
 from loraloom.server.gate.building import Builder
@@ -351,6 +352,24 @@ async def test_only_what_has_to_be_built_takes_a_turn(mixtures: Mixtures, recipe
         await prepare(mixtures, recipe_of("0.5*a+0.5*b"))
         async with mixtures.kept(recipe_of("0.5*a+0.5*b"), turns.taken("k")) as outcome:
             assert outcome.rank
+
+
+async def test_a_new_mixture_is_not_compared_with_every_version_that_was_removed(
+    mixtures: Mixtures, recipe_of: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def canonical(version: VersionRecord) -> str:
+        looks.append(version.name)
+        return f"{version.name}@{version.number}"
+
+    recipe = recipe_of("a+b")
+    for number in range(1000):
+        mixtures.forget(f"removed@{number}")
+    monkeypatch.setattr(VersionRecord, "canonical", property(canonical))
+    mixtures.acquire(recipe)
+    mixtures.release(recipe)
+    assert len(looks) < 10
 
 
 async def test_a_mixture_that_is_built_after_a_removal_does_not_stay(

@@ -21,7 +21,7 @@ from loraloom.server.errors import InvalidAlpha, InvalidBody, NotServed, RankToo
 from loraloom.server.gate.exchange import Choice
 from loraloom.server.gate.placement import Application
 from loraloom.server.gate.recent import Recent
-from loraloom.server.gate.selection import Selector
+from loraloom.server.gate.selection import MOST_RANKS, Selector
 from loraloom.server.proxy.placement import OnThePair
 from tests.adapters.small_adapters import small_adapter
 from tests.server.conftest import BASE, MAX_RANK, SERVED, Publish
@@ -464,3 +464,15 @@ async def test_a_store_is_asked_in_a_thread_since_any_disk_may_hang(tmp_path: Pa
     except AdapterNotFound:
         assert not store.local
     assert store.asked is not threading.main_thread()
+
+
+@pytest.mark.parametrize("method", ["", "svd(rank=8):", "lorahub:"])
+async def test_a_mixture_of_ranks_that_would_take_hours(selector: Selector, publish: Publish, method: str) -> None:
+    for name, rank in (("x", MOST_RANKS // 2), ("y", MOST_RANKS // 2), ("z", 1)):
+        publish(name, rank=rank)
+    with pytest.raises(
+        InvalidMixture, match=f"add up to {MOST_RANKS + 1:,}, and this server mixes up to {MOST_RANKS:,}: mix fewer"
+    ):
+        await selector.choose({"model": f"{method}x+y+z"}, selector.everything)
+    chosen = await selector.choose({"model": f"{method}x+y"}, selector.everything)
+    assert chosen.model == f"{method}1*x@1+1*y@1"

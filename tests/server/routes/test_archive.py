@@ -176,3 +176,13 @@ def _mend_checksums(raw: bytearray) -> None:
         if raw[start + 257 : start + 262] == b"ustar":
             raw[start + 148 : start + 156] = b" " * 8
             raw[start + 148 : start + 156] = b"%06o\0 " % sum(raw[start : start + 512])
+
+
+def test_archives_after_each_other_share_one_limit() -> None:
+    raw = tar(CONTENT)
+    first = unpack(io.BytesIO(raw), LIMIT, lambda name, content: None)
+    assert first == len(raw)
+    both = unpack(io.BytesIO(gzip.compress(raw)), 2 * first, lambda name, content: None, first)
+    assert both == 2 * first
+    with pytest.raises(InvalidBody, match=f"more than {2 * first - 1} bytes when unpacked, with those before it"):
+        unpack(io.BytesIO(raw), 2 * first - 1, lambda name, content: None, first)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loraloom.adapters.base import fingerprint
+from loraloom.adapters.base import BaseFingerprint, fingerprint
 from loraloom.adapters.store import Store
 from loraloom.compose import log
 from loraloom.compose.jobs import Job
@@ -25,6 +25,7 @@ from loraloom.server.jobs import JobQueue
 from loraloom.server.routes import compose as module
 from loraloom.server.routes import followed_job
 from loraloom.server.settings import Settings
+from tests.adapters.small_adapters import small_adapter
 from tests.server.conftest import BASE, SERVED, limits_of
 from tests.server.fakes import FakeEngine
 from tests.server.job_fakes import EXAMPLES, FakeRuns, damage, ends_as, found, let_go, made, trial, try_out
@@ -172,6 +173,33 @@ async def test_what_is_refused_and_how(name: str, client: httpx.AsyncClient, com
     fields, status, code = REFUSALS[name]
     assert told(await client.post(JOBS, json={**WANTED, **fields})) == (status, code)
     assert composing.jobs.jobs.list() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pool": ["a"]}, "of the base {base}: there is something to combine from two on"),
+        ({"pool": ["a", "alien"]}, "another base (theirs) than {base}"),
+        ({"template": "chat"}, "the tokenizer of '{base}' has no chat template"),
+        ({"pool": "tag:none"}, "the pool is empty: no adapter of the store is in 'tag:none'"),
+    ],
+)
+async def test_a_refusal_names_no_folders_of_the_server(
+    client: httpx.AsyncClient, store: Store, tiny_base: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    other = BaseFingerprint({"model.layers.0.self_attn.q_proj": (8, 8)}, None)
+    store.publish(small_adapter(tmp_path / "alien"), "alien", base=other, base_name="/home/ada/theirs")
+    text = (await client.post(JOBS, json={**WANTED, **fields})).json()["error"]["message"]
+    assert message.format(base=tiny_base.name) in text
+    assert not any(folder in text for folder in (str(tiny_base.parent), store.url, "/home/ada"))
+
+
+async def test_a_list_of_jobs_reads_no_examples(
+    client: httpx.AsyncClient, composing: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = made(composing.jobs.jobs, "team/blend")
+    monkeypatch.setattr(Job, "spec", property(lambda _: pytest.fail("all of the description is kept")))
+    assert [(each["id"], each["name"]) for each in (await client.get(JOBS)).json()["data"]] == [(job.id, "team/blend")]
 
 
 async def test_more_values_than_can_be_parsed_in_passing(client: httpx.AsyncClient) -> None:

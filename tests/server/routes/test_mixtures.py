@@ -142,6 +142,26 @@ async def test_what_is_refused_and_how(name: str, client: httpx.AsyncClient, sto
     assert engine.held == set()
 
 
+@pytest.mark.parametrize("name", [None, "both"])
+@pytest.mark.parametrize("method", ["", "svd(rank=2):"])
+async def test_ranks_that_take_too_long(
+    client: httpx.AsyncClient,
+    gate: Gate,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str | None,
+    method: str,
+) -> None:
+    """a and c have rank 5 together."""
+    monkeypatch.setattr("loraloom.server.gate.selection.MOST_RANKS", 4)
+    with unchanged(store):
+        reply = await client.post(MIXTURES, json={"adapter": f"{method}a+c", "name": name})
+    assert told(reply) == (400, "invalid_mixture")
+    assert "add up to 5, and this server mixes up to 4" in error_of(reply)["message"]
+    assert gate.mixtures.kept_bytes == 0
+    assert (await client.post(MIXTURES, json={"adapter": f"{method}a+b", "name": name})).status_code in (200, 201)
+
+
 @pytest.fixture
 def proxied(serve: Serve, pair_gate: Gate, publish_small: Publish) -> httpx.AsyncClient:
     """A proxy-tuned server with a, b and c of the large model, and s and t of the small one."""

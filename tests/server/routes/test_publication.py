@@ -72,6 +72,11 @@ async def test_sources_are_closed_without_a_setting(client: httpx.AsyncClient, t
         "s3://bucket",
         "https://hub/models-not/x",
         "https://hub/models/%2E%2e/x",
+        "https://hub/models/.\t./x",
+        "https://hub/models/.\r.\n/x",
+        "{root}/allowed/.\x7f./secret/mine",
+        "{root}/allowed/.\x1f./secret/mine",
+        "{root}/allowed/mine ",
         "http://169.254.169.254/latest",
     ],
 )

@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import tarfile
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from safetensors.numpy import load_file, save
 
 from loraloom.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from loraloom.adapters.store import Store
+from loraloom.server.gate.work import Work
+from loraloom.server.routes.archive import unpack
 from tests.adapters.small_adapters import MODULE, small_adapter
-from tests.server.conftest import BASE, SERVED, Publish
+from tests.server.conftest import BASE, SERVED, BuildGate, Publish
 from tests.server.replies import error_of, told
 from tests.server.routes.conftest import Serve, unchanged
 
@@ -245,6 +249,43 @@ async def test_a_small_archive_that_unpacks_to_more_than_an_upload_may_have(
         reply = await upload(serve(max_upload_bytes=limit), archived(bomb, "a.tar.gz"))
     assert told(reply) == (400, "invalid_body")
     assert "1048576 bytes" in error_of(reply)["message"]
+
+
+async def test_archives_that_together_unpack_to_more_than_an_upload_may_have(
+    serve: Serve, store: Store, files: Files
+) -> None:
+    zeros, whole = (gzip.compress(tar(each)) for each in ({"zeros": b"\0" * 2**20}, files))
+    archives = [*archived(zeros, "a.tgz"), *archived(zeros, "b.tgz"), *archived(whole, "c.tgz")]
+    limit = 2**21
+    with unchanged(store):
+        reply = await upload(serve(max_upload_bytes=limit), archives)
+    assert told(reply) == (400, "invalid_body")
+    assert "2097152 bytes when unpacked, with those before it" in error_of(reply)["message"]
+    assert (await upload(serve(max_upload_bytes=2 * limit), archives)).status_code == 201
+
+
+async def test_nothing_is_unpacked_before_it_may_be_published_and_has_a_place(
+    serve: Serve, build_gate: BuildGate
+) -> None:
+    unreadable = archived(b"these are no members" * 100)
+    reply = await upload(serve(), unreadable, name=BASE)
+    assert (told(reply), error_of(reply)["param"]) == ((400, "invalid_body"), "name")
+    full = replace(build_gate(), work=Work(threads=1, waiting=-1))
+    assert told(await upload(serve(full), unreadable)) == (503, "offline_busy")
+
+
+async def test_an_upload_is_unpacked_where_it_is_published(
+    client: httpx.AsyncClient, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def noting(*given: Any) -> int:
+        threads.append(threading.current_thread().name)
+        return unpack(*given)
+
+    monkeypatch.setattr("loraloom.server.routes.upload.unpack", noting)
+    assert (await upload(client, archived(tar(files)))).status_code == 201
+    assert [name.rpartition("_")[0] for name in threads] == ["loraloom-work"]
 
 
 @pytest.mark.parametrize(
