@@ -46,7 +46,7 @@ async def test_one_that_cannot_be_read_or_has_just_gone_hides_itself_only(
     publish("sql")
     damage_tag(store, "sql")
     names = store.names
-    monkeypatch.setattr(store, "names", lambda: [*names(), "gone"])
+    monkeypatch.setattr(store, "names", lambda folded: [*names(folded), "gone"])
     for _ in range(3):
         assert [each["name"] for each in (await client.get(ADAPTERS)).json()["data"]] == ["date"]
     assert len([record for record in caplog.records if "left out of lists" in record.getMessage()]) == 1
