@@ -16,7 +16,7 @@ from loraloom.server.gate.work import Work
 from tests.adapters.small_adapters import small_adapter
 from tests.server.conftest import BASE, SERVED, SMALL, SMALL_BASE, BuildGate, Publish
 from tests.server.replies import error_of, told
-from tests.server.routes.conftest import Serve, unchanged
+from tests.server.routes.conftest import Serve, check_whole, unchanged
 
 ADAPTERS = "/v1/adapters"
 
@@ -41,7 +41,7 @@ async def test_publishing_from_a_source(serve: Serve, allowed: Path, store: Stor
     small_adapter(allowed / "other", seed=2)
     second = await client.post(ADAPTERS, json={"name": "org/sql", "source": str(allowed / "other")})
     assert (second.status_code, second.json()["version"]) == (201, 2)
-    assert store.verify() == []
+    check_whole(store)
 
 
 async def test_sources_are_closed_without_a_setting(client: httpx.AsyncClient, tmp_path: Path, store: Store) -> None:

@@ -23,7 +23,7 @@ from loraloom.server.routes.archive import unpack
 from tests.adapters.small_adapters import MODULE, small_adapter
 from tests.server.conftest import BASE, SERVED, BuildGate, Publish
 from tests.server.replies import error_of, told
-from tests.server.routes.conftest import Serve, unchanged
+from tests.server.routes.conftest import Serve, check_whole, unchanged
 
 ADAPTERS = "/v1/adapters"
 Files = dict[str, bytes]
@@ -69,7 +69,7 @@ async def test_two_files(client: httpx.AsyncClient, store: Store, files: Files) 
         "anonymous",
     )
     assert store.tags("org/sql") == {"latest": 1, "stable": 1}
-    assert store.verify() == []
+    check_whole(store)
     again = await upload(client, parts(files), name="org/sql")
     assert (again.status_code, again.json()["version"]) == (200, 1)
 
@@ -86,7 +86,7 @@ async def test_an_archive(
     reply = await upload(client, archived(packed, name))
     assert reply.status_code == 201
     assert (await upload(client, parts(files))).json()["digest"] == reply.json()["digest"]
-    assert store.verify() == []
+    check_whole(store)
 
 
 async def test_the_base_may_be_said(client: httpx.AsyncClient, store: Store, files: Files) -> None:
