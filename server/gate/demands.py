@@ -3,8 +3,8 @@
 Each of these was found by asking vLLM (0.32) for it. A schema with `"minItems": 1000000000` takes all memory of the
 machine where llguidance reads it (`--structured-outputs-config.backend guidance`, or `auto`): it writes every item
 down, also where the schema is JSON in a string, or within a grammar after `%json`. (Repetitions in expressions and
-grammars, and the lengths of strings, take next to nothing there.) Integers of more than 64 bits and
-`structured_outputs` that are no object are answered 500.
+grammars, and the lengths of strings, take next to nothing there.) Integers of more than 64 bits,
+`structured_outputs` that are no object, and outputs of tools in parts with an `id` are answered 500.
 """
 
 import re
@@ -78,6 +78,16 @@ def check_demands(body: Mapping[str, Any], raw: bytes) -> None:
     for field in SCHEMAS:
         if isinstance(body.get(field), dict | list):
             _check_counts(field, body[field])
+    _check_tool_outputs(body.get("input"))
+
+
+def _check_tool_outputs(items: object) -> None:
+    """With an `id`, the engine's server takes a tool's output for one of its own, and fails at the parts of it."""
+    for item in items if isinstance(items, list) else ():
+        if not isinstance(item, dict) or item.get("type") != "function_call_output":
+            continue
+        if isinstance(item.get("output"), list) and item.get("id") is not None:
+            raise InvalidBody("a `function_call_output` has its `output` as text, or no `id`", param="input")
 
 
 def _check_counts(field: str, schema: object) -> None:

@@ -96,6 +96,22 @@ def test_a_number_that_is_too_long_to_be_read_here_is_not_handed_on(field: str, 
     assert refusal.value.param == field
 
 
+OUTPUT = {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "7"}]}
+
+
+def test_the_output_of_a_tool_in_parts_has_no_id() -> None:
+    with pytest.raises(InvalidBody, match="`output` as text, or no `id`") as refusal:
+        check({"input": ["x", OUTPUT | {"id": "", "status": "completed"}]})
+    assert refusal.value.param == "input"
+
+
+@pytest.mark.parametrize(
+    "items", ["text", None, [], [OUTPUT], [OUTPUT | {"id": None}], [OUTPUT | {"id": "o", "output": "7"}]]
+)
+def test_other_outputs_of_tools_pass(items: object) -> None:
+    check({"input": items})
+
+
 def test_digits_may_be_escaped() -> None:
     raw = b'{"top_k": "' + b"\\u0039" * 30 + b'"}'
     with pytest.raises(InvalidBody, match="64 bits"):
