@@ -219,3 +219,16 @@ def test_messages_that_are_refused_leave_no_traceback(server: Server, path: str,
     assert reply.status_code == 400
     assert reply.json()["error"]["message"]
     assert server.log.read_text().count("Traceback") == told
+
+
+def test_a_schema_that_is_not_known_here_changes_nothing_for_others(server: Server) -> None:
+    """Left to choose, the engine would take for everybody what suits this one."""
+    schema = {"type": "integer", "multipleOf": 2}
+    unknown = {"type": "json_schema", "json_schema": {"name": "even", "schema": schema}}
+    with server.client() as client:
+        refused = client.post("/v1/chat/completions", json=chat_body(BASE, "A number?", response_format=unknown))
+        wanted = {"structured_outputs": {"choice": ["red", "blue"]}}
+        answer = client.post("/v1/chat/completions", json=chat_body(BASE, "A colour?", max_tokens=4, **wanted))
+    assert refused.status_code == 400
+    assert "xgrammar" in error_of(refused)["message"]
+    assert answer.json()["choices"][0]["message"]["content"] in ("red", "blue")
