@@ -33,18 +33,24 @@ class Mortal(Protocol):
 
 
 async def end_with(
-    engine: Mortal, running: Running, close: Callable[[], None], leave: Callable[[int], object] = os._exit
+    engine: Mortal,
+    running: Running,
+    stop_accepting: Callable[[], None],
+    close: Callable[[], None],
+    leave: Callable[[int], object] = os._exit,
 ) -> None:
     """When the engine dies, answer what runs and end this process, so that the supervisor can start another.
 
     Args:
         engine: to watch.
         running: the requests to answer with 503.
+        stop_accepting: leaves new connections to the supervisor; one that is let in now might end without an answer.
         close: writes down what waits to be; it may block.
         leave: ends the process with a status, and does nothing else.
     """
     while not engine.dead:
         await asyncio.sleep(WATCH)
+    stop_accepting()
     interrupted = running.interrupt()
     wanted = draining.BEGUN.is_set() and not interrupted
     level = logging.DEBUG if wanted else logging.ERROR

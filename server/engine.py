@@ -102,6 +102,16 @@ def put_first(app: FastAPI, router: APIRouter) -> None:
     routes[:] = routes[before:] + routes[:before]
 
 
+def stop_accepting(state: State) -> None:
+    """Take no new connection: whoever else has the listening socket finds those that come. Those that are open stay.
+
+    Args:
+        state: of the application; vLLM keeps uvicorn's server in it.
+    """
+    for listener in getattr(getattr(state, "server", None), "servers", ()):
+        listener.close()
+
+
 class VllmEngine:
     """The running engine, as the gate sees it: is it alive, and take this adapter in or out."""
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from argparse import Namespace
+from functools import partial
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
@@ -72,7 +73,7 @@ class LoraLoomRoutes:
         tiers = Tiers(gate.engine.tiers)
         REGISTRY.register(Standing(_sources(gate, tiers)))
         background = (
-            end_with(gate.engine, gate.running, gate.observer.close),
+            end_with(gate.engine, gate.running, partial(engine.stop_accepting, state), gate.observer.close),
             _stop_admitting(gate),
             _residency(gate).run(),
             gate.jobs.run(),

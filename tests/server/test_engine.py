@@ -1,13 +1,16 @@
 """The lines that depend on vLLM, against vLLM's own front end over an engine that only keeps a list."""
 
 import asyncio
+import socket
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import APIRouter, FastAPI
 from prometheus_client import REGISTRY, Gauge
 from starlette.datastructures import State
@@ -35,6 +38,7 @@ with warnings.catch_warnings():
         meter,
         put_first,
         served_names,
+        stop_accepting,
     )
 
 
@@ -104,9 +108,9 @@ SQL = Path("/blobs/1")
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for long here."""
+    """Nobody waits for long here, but for what has to come."""
     monkeypatch.setattr("loraloom.server.engine.FIRST_PAUSE", 1e-4)
-    monkeypatch.setattr("loraloom.server.engine.TELL", 0.01)
+    monkeypatch.setattr("loraloom.server.engine.TELL", 60.0)
 
 
 @pytest.fixture
@@ -132,6 +136,12 @@ def held(client: Client) -> list[list[tuple[str, str]]]:
     return [list(worker.held.values()) for worker in client.workers]
 
 
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 def empty(client: Client) -> bool:
     """Whether no worker holds or reads anything."""
     return not any(worker.held or worker.reading for worker in client.workers)
@@ -142,7 +152,7 @@ async def test_an_adapter_is_known_to_vllm_when_every_worker_holds_it(
 ) -> None:
     client.workers[1].rounds = 5
     loading = asyncio.ensure_future(engine.load("sql@1", SQL))
-    await asyncio.sleep(0.001)
+    await until(lambda: held(client)[0])
     assert "sql@1" not in models.lora_requests
     await loading
     assert held(client) == [[("sql@1", "/blobs/1")]] * 2
@@ -208,8 +218,7 @@ async def test_loading_that_is_cancelled_leaves_nothing_behind(
 ) -> None:
     client.workers[1].rounds = 10**6
     loading = asyncio.ensure_future(engine.load("sql@1", SQL))
-    await asyncio.sleep(0.002)
-    assert held(client)[0]
+    await until(lambda: held(client)[0])
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loading
@@ -231,7 +240,7 @@ async def test_an_engine_that_has_died(engine: VllmEngine, client: Client, model
 async def test_an_engine_that_dies_while_it_reads(engine: VllmEngine, client: Client) -> None:
     client.workers[0].rounds = 10**6
     loading = asyncio.ensure_future(engine.load("sql@1", SQL))
-    await asyncio.sleep(0.002)
+    await until(lambda: client.workers[0].reading)
     client.errored = True
     with pytest.raises(EngineUnavailable):
         await loading
@@ -246,7 +255,8 @@ async def test_the_tiers_go_by_name(engine: VllmEngine, client: Client) -> None:
     assert await engine.tiers() == {"sql@1": "cpu", "date@1": "slot"}
 
 
-async def test_a_busy_engine_does_not_tell(engine: VllmEngine, client: Client) -> None:
+async def test_a_busy_engine_does_not_tell(engine: VllmEngine, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loraloom.server.engine.TELL", 0.01)
     client.silent = True
     assert await engine.tiers() is None
 
@@ -434,3 +444,32 @@ async def test_vllm_aborts_what_is_left_when_the_account_is_closed() -> None:
     await asyncio.sleep(0)
     assert computing.aborted == ["r1"]
     await outputs.aclose()
+
+
+async def test_who_comes_after_it_has_stopped_accepting_waits_for_the_next_server() -> None:
+    """Connections that are open are served on."""
+    app = FastAPI()
+    app.add_api_route("/", lambda: "first")
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # the supervisor's
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        app.state.server = server
+        serving = asyncio.ensure_future(server.serve([listening.dup()]))
+        async with httpx.AsyncClient(base_url=url, timeout=60) as open_before, httpx.AsyncClient(timeout=60) as late:
+            while not server.started:
+                await asyncio.sleep(0.01)
+            assert (await open_before.get("/")).json() == "first"
+            stop_accepting(app.state)
+            waits = asyncio.ensure_future(late.get(url))
+            assert (await open_before.get("/")).json() == "first"
+            listening.setblocking(False)
+            connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+            connection.close()
+            with pytest.raises(httpx.TransportError):  # as it was this test that accepted it
+                await waits
+        server.should_exit = True
+        await serving
+
+
+def test_a_server_that_does_not_listen_yet_has_nothing_to_stop() -> None:
+    stop_accepting(State())
