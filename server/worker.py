@@ -11,7 +11,7 @@ again until the reading has come to an end.
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias
@@ -127,8 +127,7 @@ def stand_aside(device: torch.device) -> None:
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
             allowed = os.sched_getaffinity(os.getppid())
-            free = free_processors(allowed, (os.sched_getaffinity(thread) for thread in _threads()))
-            os.sched_setaffinity(0, free)
+            os.sched_setaffinity(0, free_processors(allowed, _affinities()))
 
 
 def free_processors(allowed: set[int], threads: Iterable[set[int]]) -> set[int]:
@@ -140,6 +139,13 @@ def free_processors(allowed: set[int], threads: Iterable[set[int]]) -> set[int]:
     """
     bound = {processor for affinity in threads if affinity < allowed for processor in affinity}
     return allowed - bound or allowed
+
+
+def _affinities() -> Iterator[set[int]]:
+    """Of each thread of this process; one may end meanwhile."""
+    for thread in _threads():
+        with contextlib.suppress(ProcessLookupError):
+            yield os.sched_getaffinity(thread)
 
 
 def _threads() -> list[int]:

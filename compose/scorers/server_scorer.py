@@ -194,8 +194,8 @@ class ServerScorer:
                     raise failed[0]
                 return [future.result() for future in futures]
             except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)  # before any that waits ends, and lets another begin
                 gone.set()
-                threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
 

@@ -109,12 +109,12 @@ class Looks:
 
     def _give_up(self, one: _Look) -> None:
         del self._open[one]
-        if one.begun:
+        if not one.answer.done():
+            one.answer.set_exception(self._no_answer())
+        if one.begun:  # read after that: a thread that begins only now sees that nobody waits
             self._hanging.add(one)
         if one.over:  # just now: its thread may have looked among those that hang before it was there
             self._hanging.discard(one)
-        if not one.answer.done():
-            one.answer.set_exception(self._no_answer())
 
     def _no_answer(self) -> StoreError:
         return StoreError(
@@ -126,8 +126,8 @@ class Looks:
 def _work(jobs: _Jobs, hanging: set[_Look]) -> None:
     """Take one look after the other, but none that nobody waits for."""
     while (one := jobs.get()) is not None:
+        one.begun = True  # before the question whether somebody waits: who gives it up in between counts it as hanging
         if not one.answer.done():
-            one.begun = True
             _take(one)
         one.over = True
         hanging.discard(one)

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from loraloom.adapters.names import parse
 from loraloom.compose.errors import InvalidPool, InvalidSpec, ServerLost
+from loraloom.compose.scorers import server_scorer
 from loraloom.compose.scorers.server_scorer import ServerScorer
 from loraloom.compose.scoring import Row, RowScore
 from loraloom.compose.spec import Server
@@ -118,10 +120,20 @@ def test_a_candidate_is_given_up_by_its_first_rows(fake: FakeLoraLoom) -> None:
 
 
 def test_rows_of_a_candidate_that_was_given_up_are_not_sent(fake: FakeLoraLoom) -> None:
-    rows = [Row((1,), (2,))] * 50
-    ((score,),) = scorer_of(fake).score([(1.0, 0.0, 0.0)], rows, lambda candidate, scores: True)
+    """None but those that were under way: they wait until the first row has been judged."""
+    rows, judged = [ROWS[0], *[ROWS[1]] * 49], threading.Event()
+
+    def first(request: httpx.Request) -> None:
+        assert b"[1,2," in request.content or judged.wait(60)
+
+    def stop(candidate: int, scores: Sequence[RowScore]) -> bool:
+        judged.set()
+        return True
+
+    fake.first = first
+    ((score,),) = scorer_of(fake).score([(1.0, 0.0, 0.0)], rows, stop)
     assert score == expected("1*a@1", rows[0])
-    assert len(fake.bodies) < 50
+    assert 1 <= len(fake.bodies) <= 4
 
 
 def test_as_many_at_once_as_is_said(fake: FakeLoraLoom) -> None:
@@ -203,17 +215,31 @@ def test_another_refusal_is_told_in_the_servers_words(fake: FakeLoraLoom, scorer
         scorer.score([(1.0, 1.0, 1.0)], ROWS)
 
 
-def test_after_a_failure_no_other_row_is_begun(fake: FakeLoraLoom, scorer: ServerScorer) -> None:
-    asked: list[int] = []
+def test_after_a_failure_no_other_row_is_begun(
+    fake: FakeLoraLoom, scorer: ServerScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None but those under way until the others are cancelled, the next of the failed row's thread included."""
+    asked: list[bytes] = []
+    cancelled = threading.Event()
 
-    def failing(request: httpx.Request) -> httpx.Response:
-        asked.append(1)
-        return refused(400, "invalid_mixture", "no")
+    class Telling(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            cancelled.set()
+            super().shutdown(wait)
+
+    def failing(request: httpx.Request) -> httpx.Response | None:
+        asked.append(request.content)
+        if b"[1,2," in request.content:
+            return refused(400, "invalid_mixture", "no")
+        assert cancelled.wait(60)
+        return None
 
     fake.first = failing
+    monkeypatch.setattr(server_scorer, "ThreadPoolExecutor", Telling)
     with pytest.raises(InvalidPool):
-        scorer.score([(1.0, 1.0, 1.0)], [ROWS[0]] * 500)
-    assert len(asked) < 500
+        scorer.score([(1.0, 1.0, 1.0)], [ROWS[0], *[ROWS[1]] * 499])
+    assert 1 <= len(asked) <= 5
 
 
 def test_a_server_that_is_lost(fake: FakeLoraLoom, scorer: ServerScorer) -> None:
