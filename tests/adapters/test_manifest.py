@@ -264,7 +264,7 @@ def whole_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write(tmp_path_factory.mktemp("whole"), _pair())
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_damaged_weights_are_never_more_than_an_invalid_adapter(
     tmp_path: Path, whole_adapter: Path, data: st.DataObject
@@ -286,7 +286,7 @@ def test_damaged_weights_are_never_more_than_an_invalid_adapter(
     }
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     fields=st.dictionaries(
         st.sampled_from(

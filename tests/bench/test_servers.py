@@ -28,7 +28,7 @@ def test_a_server_gets_no_settings_but_those_named(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("VLLM_PORT", "1")
     with started(start(ANSWERING, VLLM_PLUGINS=""), tmp_path) as server:
         server.wait_until_ready()
-        with urllib.request.urlopen(server.url, timeout=5) as answer:
+        with urllib.request.urlopen(server.url, timeout=60) as answer:
             variables = answer.read().decode()
     assert "VLLM_PLUGINS" in variables
     assert "LORALOOM_MODEL" not in variables

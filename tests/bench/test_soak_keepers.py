@@ -1,7 +1,7 @@
 """A keeper against a small server of adapters, which may have faults."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -72,6 +72,17 @@ class Adapters:
         return JSONResponse({})
 
 
+@dataclass(frozen=True)
+class Rounds(Soak):
+    """Goes on for so many rounds more of its only keeper, however long they take."""
+
+    left: Iterator[int]
+
+    @property
+    def running(self) -> bool:
+        return next(self.left, None) is not None
+
+
 @pytest.fixture
 def adapters(tmp_path: Path) -> list[DemoAdapter]:
     """Adapters whose weights are their names."""
@@ -85,10 +96,10 @@ def adapters(tmp_path: Path) -> list[DemoAdapter]:
 
 @pytest.fixture
 def kept(adapters: list[DemoAdapter]) -> Callable:
-    async def keep(server: Adapters, seconds: float) -> Soak:
+    async def keep(server: Adapters, rounds: int) -> Soak:
         transport = httpx.ASGITransport(app=server.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://bench") as client:
-            soak = Soak(client, CASES, {"date": Standing("date")}, Journal(), time.monotonic() + seconds)
+            soak = Rounds(client, CASES, {"date": Standing("date")}, Journal(), 0, iter(range(rounds - 1)))
             await Keeper(soak, "kept/one", adapters, pause=0).keep()
         return soak
 
@@ -97,7 +108,7 @@ def kept(adapters: list[DemoAdapter]) -> Callable:
 
 async def test_every_change_is_made_and_seen(kept: Callable) -> None:
     server = Adapters()
-    soak = await kept(server, seconds=1)
+    soak = await kept(server, rounds=2 * LIVE + 2 * REMEMBERED)
     journal = soak.journal
     assert journal.faults == []
     assert journal.verdicts.keys() == {Verdict.RIGHT}
@@ -114,7 +125,7 @@ async def test_a_tag_that_does_not_move_is_found(kept: Callable) -> None:
             self.tags.setdefault(request.path_params["name"], (await request.json())["version"])
             return JSONResponse({})
 
-    soak = await kept(Stuck(), seconds=0.5)
+    soak = await kept(Stuck(), rounds=2)
     assert soak.journal.verdicts[Verdict.WRONG_ADAPTER] + soak.journal.verdicts[Verdict.REFUSED] > 0
 
 
@@ -123,7 +134,7 @@ async def test_a_version_that_stays_after_its_removal_is_found(kept: Callable) -
         async def remove(self, request: Request) -> Response:
             return JSONResponse({})
 
-    soak = await kept(Keeping(), seconds=0.5)
+    soak = await kept(Keeping(), rounds=LIVE + 1)
     assert soak.journal.verdicts[Verdict.NOT_REFUSED] > 0
 
 
@@ -132,6 +143,6 @@ async def test_a_change_that_is_refused_is_an_error(kept: Callable) -> None:
         async def add(self, request: Request) -> Response:
             return JSONResponse({"error": {"code": "store_unavailable"}}, status_code=503)
 
-    soak = await kept(Refusing(), seconds=0.1)
+    soak = await kept(Refusing(), rounds=1)
     assert soak.journal.errors > 0
     assert "was answered with 503" in soak.journal.faults[0]

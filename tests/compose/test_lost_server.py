@@ -1,5 +1,6 @@
 """Jobs whose server goes away."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,9 +53,18 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port for servers one after the other, which nobody else gets in between."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
 @contextmanager
-def served(port: int = 0) -> Iterator[tuple[str, int, Callable[[], None]]]:
-    """A server's URL, its port, and what ends it."""
+def served(port: int = 0) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A server's URL, and what ends it."""
     server = Server(("127.0.0.1", port), Handler)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -64,14 +74,14 @@ def served(port: int = 0) -> Iterator[tuple[str, int, Callable[[], None]]]:
         server.server_close()
 
     try:
-        yield f"http://127.0.0.1:{server.server_port}", server.server_port, end
+        yield f"http://127.0.0.1:{server.server_port}", end
     finally:
         end()
         thread.join()
 
 
-def test_a_job_goes_on_where_its_server_was_lost(make_job: MakeJob, store: Store) -> None:
-    with served() as (url, port, end):
+def test_a_job_goes_on_where_its_server_was_lost(make_job: MakeJob, store: Store, port: int) -> None:
+    with served(port) as (url, end):
         fields = {"holdout": 0.4, "scorer": "server", "publish": "never"}
         jobs = [make_job(server={"url": url, "patience": 0}, **fields) for _ in range(2)]
 
@@ -91,7 +101,7 @@ def test_a_job_goes_on_where_its_server_was_lost(make_job: MakeJob, store: Store
 
 
 def test_a_server_is_asked_once_for_one_pool(make_job: MakeJob, store: Store) -> None:
-    with served() as (url, _, _):
+    with served() as (url, _):
         job = make_job(holdout=0.4, scorer="server", server={"url": url, "patience": 0})
         with opened(job, store, 3) as backend:
             whole = backend.scorer(job.pool.members)

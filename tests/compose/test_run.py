@@ -3,10 +3,14 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,14 +20,31 @@ from loraloom.adapters.names import Adapter
 from loraloom.adapters.store import Store
 from loraloom.compose.errors import Cancelled, Interrupted
 from loraloom.compose.jobs import Job, State
-from loraloom.compose.log import TrialLog, read_trials
+from loraloom.compose.log import TrialLog
 from loraloom.compose.publication import publish
 from loraloom.compose.result import Result, Verdict
 from loraloom.compose.run import run
 from loraloom.compose.trials import Trial
 from tests.compose.conftest import EXAMPLES, MakeJob, Planned
 
-PATIENCE = 120
+PATIENCE = 300
+CONTEXT = 48
+"""Tokens: room for the other examples in the prompt."""
+
+
+@pytest.fixture(scope="module")
+def tiny_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a short context: its answers, which seldom end by themselves, are short, too."""
+    folder = shutil.copytree(tiny_base, tmp_path_factory.mktemp("base") / "short-llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": CONTEXT}))
+    return folder
+
+
+@pytest.fixture
+def make_job(make_job: MakeJob) -> MakeJob:
+    """On one thread: others would wait for each other far longer than a tiny model takes."""
+    return partial(make_job, threads=1)
 
 
 def told(job: Job) -> list[tuple[object, ...]]:
@@ -125,45 +146,64 @@ def test_a_job_that_was_stopped_ends_as_if_it_had_not_been(make_job: MakeJob, st
     assert told(stopped) == told(whole)
 
 
-def start(job: Job) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", "loraloom.compose", str(job.folder)], stderr=subprocess.DEVNULL)
+HALTING = """
+import os, runpy, signal, sys
+from loraloom.compose.log import TrialLog
+append, count, written = TrialLog.append, int(sys.argv.pop()), []
+def halting(log, trials):
+    append(log, trials)
+    before = len(written)
+    written.extend(trials)
+    if before < count <= len(written):
+        os.kill(os.getpid(), signal.SIGSTOP)
+TrialLog.append = halting
+runpy.run_module("loraloom.compose", run_name="__main__")
+"""
 
 
-def wait_for_lines(job: Job, count: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while len(read_trials(job.folder / "trials.jsonl")) < count:
-        assert process.poll() is None, "it ended by itself"
-        assert time.monotonic() < deadline, "it wrote no trials"
-        time.sleep(0.001)
+@contextmanager
+def halted(job: Job, count: int) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process that runs the job, and that has stopped itself in its midst: once it had written so many trials."""
+    command = [sys.executable, "-c", HALTING, str(job.folder), str(count)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG) is None:
+                assert process.poll() is None, "it ended by itself"
+                assert time.monotonic() < deadline, "it wrote no trials"
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_job_that_was_killed_ends_as_if_it_had_not_been(make_job: MakeJob, store: Store) -> None:
-    fields = {"holdout": 0.4, "optimizer": {"name": "CMA", "budget": 1000}}
+    fields = {"holdout": 0.4, "optimizer": {"name": "CMA", "budget": 100}}
     whole, killed = make_job(**fields), make_job(**fields)
     expected = outcome(run(whole, store))
     for lines in (1, 60):
-        process = start(killed)
-        wait_for_lines(killed, lines, process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        with halted(killed, lines) as process:
+            assert killed.state().status == "running"
+            process.kill()
+            process.wait()
         assert killed.state().status == "interrupted"
         assert "ended without a word" in killed.state().reason
-    assert killed.state().trials < 1006
+    assert 60 < killed.state().trials < 106
     assert outcome(run(killed, store)) == expected
     assert told(killed) == told(whole)
 
 
 def test_who_is_asked_to_end_says_so(make_job: MakeJob, store: Store) -> None:
-    job = make_job(holdout=0.4, optimizer={"name": "CMA", "budget": 5000})
-    process = start(job)
-    wait_for_lines(job, 10, process)
-    job.cancel()
-    assert process.wait(PATIENCE) == 3
+    job = make_job(holdout=0.4, optimizer={"name": "CMA", "budget": 100})
+    with halted(job, 10) as process:
+        job.cancel()
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(PATIENCE) == 3
     assert job.state().status == "cancelled"
-    again = start(job)
-    wait_for_lines(job, job.state().trials + 1, again)
-    again.terminate()
-    assert again.wait(PATIENCE) == 3
+    with halted(job, 1) as process:
+        process.terminate()
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(PATIENCE) == 3
     assert (job.state().status, job.state().reason) == ("interrupted", "it was stopped")
 
 

@@ -9,11 +9,11 @@ from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import demo_adapters
 from tests.e2e.collector import collecting
-from tests.e2e.serving import BASE, CPU_TIER, MIXTURE_CACHE, ORIGIN, SLOTS, Server, serving
+from tests.e2e.serving import BASE, CPU_TIER, MIXTURE_CACHE, ORIGIN, SEQUENCES, SLOTS, Server, serving
 from tests.e2e.tenants import Tenants, serving_tenants
 
 VLLM = (
-    *("--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "16"),
+    *("--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", str(SEQUENCES)),
     *("--enable-chunked-prefill", "--max-num-batched-tokens", "64", "--enable-prefix-caching"),
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     *("--allowed-origins", f'["{ORIGIN}"]'),

@@ -4,19 +4,22 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 BASE = "smollm2"
 ORIGIN = "https://example.org"
+SEQUENCES = 16
 SLOTS = 4
 CPU_TIER = 6
 MIXTURE_CACHE = 90 * 2**20
@@ -44,6 +47,11 @@ class Server:
     def client(self) -> httpx.Client:
         """An HTTP client for it."""
         return httpx.Client(base_url=self.url, timeout=120)
+
+    def request(self, method: str, path: str, **what: Any) -> httpx.Response:
+        """Its answer to one request, by a connection of its own."""
+        with self.client() as client:
+            return client.request(method, path, **what)
 
     def engine(self) -> set[int]:
         """The process identifiers of the engine and its workers."""
@@ -75,9 +83,13 @@ class Server:
             time.sleep(0.5)
         raise AssertionError(f"the server was not ready within {patience:.0f} s:\n{self.tail()}")
 
+    def printed(self) -> str:
+        """All that it has printed so far."""
+        return _printed(self.log)
+
     def tail(self) -> str:
-        """The end of what it printed."""
-        return self.log.read_text(errors="replace")[-6000:]
+        """The end of that."""
+        return _tail(self.log)
 
 
 @contextlib.contextmanager
@@ -89,7 +101,7 @@ def serving(
     vllm: Sequence[str],
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Start a server on a free port, wait until it is ready, and end it.
+    """Start a server on a port that it chooses, wait until it is ready, and end it.
 
     Args:
         model: the base model's directory.
@@ -99,16 +111,15 @@ def serving(
         vllm: what goes behind the `--`.
         environment: variables besides those of the tests.
     """
-    port = _free_port()
     command = [sys.executable, "-m", "loraloom.server.cli", "serve", str(model), "--served-name", BASE]
-    command += ["--port", str(port), "--adapters", str(store), "--cache", str(folder / "cache")]
+    command += ["--port", "0", "--adapters", str(store), "--cache", str(folder / "cache")]
     command += ["--jobs", str(folder / "jobs"), *arguments, "--", *vllm]
     log = folder / "server.log"
     with log.open("wb") as output:
         variables = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})}
         process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
-    server = Server(f"http://127.0.0.1:{port}", store, process, log)
     try:
+        server = Server(_where(process, log), store, process, log)
         server.wait_until_ready()
         yield server
     finally:
@@ -117,16 +128,19 @@ def serving(
             process.wait(90)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise AssertionError(f"the server did not end after SIGTERM:\n{server.tail()}") from None
+            raise AssertionError(f"the server did not end after SIGTERM:\n{_tail(log)}") from None
 
 
-def residency(server: Server, name: str) -> dict[str, str]:
-    """Where each version of an adapter is."""
-    versions = httpx.get(f"{server.url}/v1/adapters/{name}").json()["versions"]
-    return {version["model"]: version["residency"] for version in versions}
+async def tiers(client: httpx.AsyncClient, names: Iterable[str]) -> list[str]:
+    """Where the newest version of each adapter is, all asked for at once.
+
+    While the engine has no time to say, nothing is in a "slot": all that it holds is told to be in "cpu".
+    """
+    replies = await asyncio.gather(*(client.get(f"/v1/adapters/{name}") for name in names))
+    return [reply.json()["versions"][-1]["residency"] for reply in replies]
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], patience: float = 60.0) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], patience: float = 120.0) -> None:
     """Return when a check comes true; fail when it has not within `patience` seconds."""
     async with asyncio.timeout(patience):
         while not await check():
@@ -147,12 +161,22 @@ def error_of(response: httpx.Response) -> dict[str, object]:
     return error
 
 
-def _free_port() -> int:
-    import socket
+def _where(process: subprocess.Popen[bytes], log: Path, patience: float = START) -> str:
+    """Where a server listens, as it says itself before it starts its engine."""
+    end = time.monotonic() + patience
+    while not (said := re.search(r"starting on (http://\S+);", _printed(log))):
+        if process.poll() is not None or time.monotonic() > end:
+            raise AssertionError(f"the server does not say where it listens:\n{_tail(log)}")
+        time.sleep(0.1)
+    return said[1]
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+
+def _printed(log: Path) -> str:
+    return log.read_text(errors="replace")
+
+
+def _tail(log: Path) -> str:
+    return _printed(log)[-6000:]
 
 
 def _children(pid: int) -> list[int]:

@@ -1,11 +1,12 @@
 """A server with keys: two teams, each with adapters of its own, and what it writes down of what they do."""
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from loraloom.demo.catalog import demo_adapters
 from loraloom.server.access.keyring import KeyRing
 from loraloom.server.access.records import Terms
 from tests.e2e.collector import Collector
-from tests.e2e.serving import BASE, Server, eventually, serving
+from tests.e2e.serving import BASE, Server, chat_body, eventually, serving
 
 CHAT = "/v1/chat/completions"
 DEMO = {adapter.name: adapter for adapter in demo_adapters()}
@@ -31,6 +32,8 @@ CLIENT_TIMEOUT = 3
 MOST = 1500
 ENDLESS = {"max_tokens": MOST, "ignore_eos": True}
 """An answer that takes minutes."""
+OPERATOR = "operator"
+"""Who runs the commands, whether or not the account of the tests has a name."""
 TERMS = {
     "admin": Terms(role="admin", adapters=("*",)),
     "red": Terms(role="publish", adapters=("red/*", "public/*"), publish=("red/*",)),
@@ -83,7 +86,8 @@ class Tenants:
 
     def command(self, *words: str) -> str:
         """What `loraloom …` prints, on the server's store and ledger."""
-        variables = {"LORALOOM_ADAPTERS": str(self.server.store), "LORALOOM_USAGE": str(self.usage)}
+        where = {"LORALOOM_ADAPTERS": str(self.server.store), "LORALOOM_USAGE": str(self.usage)}
+        variables = {**where, "LOGNAME": OPERATOR}
         line = [sys.executable, "-m", "loraloom.server.cli", *words]
         result = subprocess.run(
             line, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **variables}
@@ -118,6 +122,12 @@ class Tenants:
 
         await eventually(written, PATIENCE)
         return next(line for line in self.lines() if line["id"] == id)
+
+    async def in_order(self, ids: Collection[str]) -> list[str]:
+        """Requests in the order in which they ended, whenever their answers have been read."""
+        for id in ids:
+            await self.line(id)
+        return [line["id"] for line in self.lines() if line["id"] in ids]
 
     def ids(self, key: str) -> set[str]:
         """The requests of a key in the ledger so far."""
@@ -209,6 +219,19 @@ async def stream(
     async with client.stream("POST", CHAT, json={**body, "stream": True}) as reply:
         assert reply.status_code == 200, await reply.aread()
         yield reply, reply.aiter_lines()
+
+
+@asynccontextmanager
+async def holding(client: httpx.AsyncClient, seats: int) -> AsyncIterator[None]:
+    """Ask for so many answers at a time as are seats to be held, and leave without them at the end of the block."""
+    body = chat_body(BASE, "Tell me a story.", **ENDLESS) | {"n": seats, "temperature": 1}
+    asked = asyncio.ensure_future(client.post(CHAT, json=body))
+    try:
+        yield
+        assert not asked.done(), "what was to hold the seats has ended before"
+    finally:
+        asked.cancel()
+        await asyncio.wait({asked})
 
 
 def question(adapter: str, number: int = 0) -> tuple[str, str]:

@@ -2,20 +2,26 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from loraloom.demo.catalog import demo_adapters
-from tests.e2e.serving import Server, chat_body, error_of, eventually
+from tests.e2e.serving import Server, chat_body, error_of
 
 pytestmark = pytest.mark.engine
 
+CHAT = "/v1/chat/completions"
 FIRST, SECOND = demo_adapters()[:2]
-LONG = {"max_tokens": 120, "ignore_eos": True}
-"""An answer of some seconds."""
+LONG = {"max_tokens": 1900, "ignore_eos": True}
+"""An answer that takes longer than anything that happens meanwhile."""
+FURTHER = 50
+"""So many tokens do not come out of a buffer on the way: the engine still computes."""
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def answers_like(server: Server, model: str) -> str:
     """Which of the two adapters a model behaves as."""
     for adapter in (FIRST, SECOND):
         prompt, expected = adapter.examples[0]
-        reply = httpx.post(f"{server.url}/v1/chat/completions", json=chat_body(model, prompt), timeout=120)
+        reply = server.request("POST", CHAT, json=chat_body(model, prompt))
         assert reply.status_code == 200, reply.text
         if reply.json()["choices"][0]["message"]["content"] == expected:
             return adapter.name
@@ -40,7 +46,7 @@ def answers_like(server: Server, model: str) -> str:
 
 
 def newest(server: Server, name: str) -> int:
-    versions = httpx.get(f"{server.url}/v1/adapters/{name}").json()["versions"]
+    versions = server.request("GET", f"/v1/adapters/{name}").json()["versions"]
     return max(version["version"] for version in versions)
 
 
@@ -56,7 +62,7 @@ def test_the_command_line_changes_what_the_next_request_gets(server: Server, cha
     assert server.command("remove", f"{changing}@{last}").returncode == 0
     assert answers_like(server, changing) == FIRST.name
     assert server.command("remove", changing).returncode == 0
-    reply = httpx.post(f"{server.url}/v1/chat/completions", json=chat_body(changing, "hello"))
+    reply = server.request("POST", CHAT, json=chat_body(changing, "hello"))
     assert (reply.status_code, error_of(reply)["code"]) == (404, "model_not_found")
 
 
@@ -80,42 +86,78 @@ def test_the_routes_change_what_the_next_request_gets(server: Server) -> None:
         assert client.get(f"/v1/adapters/{name}").status_code == 404
 
 
-def test_a_removal_lets_a_request_in_flight_finish(server: Server, changing: str) -> None:
-    """Its answer is that of an undisturbed request, and afterwards the engine's copy is free."""
-    model = f"{changing}@{newest(server, changing)}"
-    body = chat_body(model, SECOND.examples[0][0], **LONG)
+def test_a_removal_lets_a_request_in_flight_go_on(server: Server, changing: str) -> None:
+    """It gets the tokens that the same adapter gives under its other name, and nobody else gets in."""
+    model, prompt = f"{changing}@{newest(server, changing)}", SECOND.examples[0][0]
 
-    async def scenario() -> tuple[str, str, int]:
+    async def scenario() -> tuple[int, list[int]]:
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
-            undisturbed = await stream(client, body)
-            running = asyncio.ensure_future(stream(client, body))
-            await eventually(lambda: held(client, changing, model))
-            removal = await client.delete(f"/v1/adapters/{changing}")
-            assert removal.status_code == 200, removal.text
-            refused = await client.post("/v1/chat/completions", json=chat_body(model, "hello"))
-            return undisturbed, await running, refused.status_code
+            async with running(client, chat_body(model, prompt, **LONG)) as answer:
+                removal = await client.delete(f"/v1/adapters/{changing}")
+                assert removal.status_code == 200, removal.text
+                refused = await client.post(CHAT, json=chat_body(model, "hello"))
+                await answer.more(FURTHER)
+            return refused.status_code, answer.tokens
 
-    undisturbed, answer, refused = asyncio.run(scenario())
-    assert answer == undisturbed
+    refused, tokens = asyncio.run(scenario())
     assert refused == 404
+    body = chat_body(SECOND.name, prompt, max_tokens=len(tokens), ignore_eos=True, return_token_ids=True)
+    assert server.request("POST", CHAT, json=body).json()["choices"][0]["token_ids"] == tokens
 
 
-async def held(client: httpx.AsyncClient, name: str, model: str, requests: int = 1) -> bool:
-    """Whether at least so many requests hold a version, and the engine has it in memory."""
-    versions = (await client.get(f"/v1/adapters/{name}")).json()["versions"]
-    version = next(version for version in versions if version["model"] == model)
-    return bool(version["in_flight"] >= requests and version["residency"] != "disk")
+@dataclass(frozen=True)
+class Running:
+    """A request that is being answered.
+
+    Attributes:
+        tokens: those that have come.
+        reading: takes them as they come.
+    """
+
+    tokens: list[int]
+    reading: asyncio.Task[None]
+
+    async def more(self, count: int) -> None:
+        """Return when so many more tokens have come."""
+        wanted = len(self.tokens) + count
+        while len(self.tokens) < wanted:
+            if self.reading.done():
+                self.reading.result()
+                raise AssertionError(f"the answer has ended after {len(self.tokens)} tokens")
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def running(client: httpx.AsyncClient, body: dict[str, object]) -> AsyncIterator[Running]:
+    """Be answered for the length of a block, from the first token on, and leave; the answer must be longer."""
+    tokens: list[int] = []
+
+    async def read() -> None:
+        async for part in parts(client, {**body, "return_token_ids": True}):
+            tokens.extend(part.get("token_ids") or ())
+
+    answer = Running(tokens, asyncio.ensure_future(read()))
+    try:
+        await answer.more(1)
+        yield answer
+        assert not answer.reading.done(), f"the answer has ended after {len(tokens)} tokens"
+    finally:
+        answer.reading.cancel()
+        await asyncio.wait({answer.reading})
+
+
+async def parts(client: httpx.AsyncClient, body: dict[str, object]) -> AsyncIterator[dict[str, Any]]:
+    """A streamed answer, as it comes."""
+    async with client.stream("POST", CHAT, json={**body, "stream": True}) as reply:
+        assert reply.status_code == 200, await reply.aread()
+        async for line in reply.aiter_lines():
+            if line.startswith("data: {"):
+                yield json.loads(line.removeprefix("data: "))["choices"][0]
 
 
 async def stream(client: httpx.AsyncClient, body: dict[str, object]) -> str:
     """A streamed answer, as text."""
-    text = ""
-    async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as reply:
-        assert reply.status_code == 200, await reply.aread()
-        async for line in reply.aiter_lines():
-            if line.startswith("data: {"):
-                text += json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
-    return text
+    return "".join([part["delta"].get("content") or "" async for part in parts(client, body)])
 
 
 def test_verify_and_show_from_the_command_line(server: Server, changing: str, filled_store: Path) -> None:

@@ -19,10 +19,14 @@ from loraloom.compose.scoring import Row, RowScore
 from loraloom.compose.spec import Server as Where
 from loraloom.demo.catalog import demo_adapters
 from tests.e2e.serving import BASE, Server, chat_body, error_of, eventually
+from tests.e2e.tenants import PATIENCE, holding
+from tests.e2e.test_faults import inside
 
 pytestmark = pytest.mark.engine
 
 JOBS = "/v1/compose/jobs"
+BATCH = 16
+"""Sequences that the engine computes at a time."""
 DEMO = {adapter.name: adapter for adapter in demo_adapters()}
 POOL = ("date@1", "words@1")
 POPULATION = [(0.0, 0.0), (1.0, 0.0), (0.5, -0.3)]
@@ -104,7 +108,8 @@ def test_what_the_server_cannot_mix_is_refused_before_anything_is_scored(server:
 
 
 async def test_everybody_elses_requests_come_first(server: Server) -> None:
-    """One that comes when three batches of a job's requests wait is among the first that are answered."""
+    """One that comes when three batches of a job's requests wait is answered with the first batch."""
+    last = 3 * BATCH
     answered: list[int] = []
 
     async def ask(client: httpx.AsyncClient, number: int, wish: dict[str, str]) -> None:
@@ -114,11 +119,14 @@ async def test_everybody_elses_requests_come_first(server: Server) -> None:
         answered.append(number)
 
     async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
-        waiting = [asyncio.ensure_future(ask(client, number, WAITS)) for number in range(48)]
-        await asyncio.sleep(0.5)
-        await ask(client, 48, {})
+        async with holding(client, BATCH):
+            await eventually(lambda: inside(client, 1), PATIENCE)
+            waiting = [asyncio.ensure_future(ask(client, number, WAITS)) for number in range(last)]
+            await eventually(lambda: inside(client, 1 + last), PATIENCE)
+            waiting.append(asyncio.ensure_future(ask(client, last, {})))
+            await eventually(lambda: inside(client, 1 + len(waiting)), PATIENCE)
         await asyncio.gather(*waiting)
-    assert answered.index(48) < 36
+    assert answered.index(last) < BATCH
 
 
 def wanted(**more: object) -> dict[str, object]:

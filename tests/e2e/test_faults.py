@@ -13,8 +13,8 @@ import pytest
 
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import DemoAdapter, demo_adapters
-from tests.e2e.serving import CPU_TIER, Server, chat_body, error_of, eventually
-from tests.e2e.test_changes import LONG, held, stream
+from tests.e2e.serving import CPU_TIER, SEQUENCES, Server, chat_body, error_of, eventually
+from tests.e2e.test_changes import FURTHER, LONG, running
 
 pytestmark = pytest.mark.engine
 
@@ -47,7 +47,7 @@ def _slightly_changed(adapter: DemoAdapter, folder: Path) -> Path:
 
 
 def ask(server: Server, model: str, adapter: DemoAdapter) -> httpx.Response:
-    return httpx.post(f"{server.url}{CHAT}", json=chat_body(model, adapter.examples[0][0]), timeout=120)
+    return server.request("POST", CHAT, json=chat_body(model, adapter.examples[0][0]))
 
 
 def crowd_out(server: Server) -> None:
@@ -97,18 +97,16 @@ def test_a_blob_deleted_under_a_request_in_flight(server: Server, victim: tuple[
     model, folder = victim
     engines = server.engine()
 
-    async def scenario() -> tuple[str, list[int]]:
+    async def scenario() -> set[int]:
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
-            running = asyncio.ensure_future(stream(client, chat_body(model, VICTIM.examples[0][0], **LONG)))
-            await eventually(lambda: held(client, "victim", model))
-            _harm(folder, "deleted")
-            crowd = [client.post(CHAT, json=chat_body(a.name, a.examples[0][0])) for a in OTHERS]
-            replies = await asyncio.gather(*crowd)
-            return await running, [reply.status_code for reply in replies]
+            async with running(client, chat_body(model, VICTIM.examples[0][0], **LONG)) as answer:
+                _harm(folder, "deleted")
+                crowd = [client.post(CHAT, json=chat_body(a.name, a.examples[0][0])) for a in OTHERS]
+                replies = await asyncio.gather(*crowd)
+                await answer.more(FURTHER)
+            return {reply.status_code for reply in replies}
 
-    answer, statuses = asyncio.run(scenario())
-    assert len(answer) > 50
-    assert set(statuses) == {200}
+    assert asyncio.run(scenario()) == {200}
     assert server.engine() == engines
 
 
@@ -120,23 +118,22 @@ async def inside(client: httpx.AsyncClient, requests: int) -> bool:
 
 
 def test_an_adapter_removed_while_requests_for_it_are_queued(server: Server, victim: tuple[str, Path]) -> None:
-    """Those that were let in are answered; those that come later are told that it is gone."""
+    """Those that had selected it before are answered; those that come later are told that it is gone."""
     model, _ = victim
     engines = server.engine()
 
     async def scenario() -> list[int]:
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
-            body = chat_body(model, VICTIM.examples[0][0], max_tokens=60, ignore_eos=True)
-            queued = [asyncio.ensure_future(client.post(CHAT, json=body)) for _ in range(24)]
-            await eventually(lambda: inside(client, requests=20))
-            assert (await client.delete("/v1/adapters/victim")).status_code == 200
-            late = await client.post(CHAT, json=body)
-            assert late.status_code == 404
+            body = chat_body(model, VICTIM.examples[0][0], max_tokens=20, ignore_eos=True)
+            async with running(client, {**body, **LONG, "n": SEQUENCES, "temperature": 1}):
+                queued = [asyncio.ensure_future(client.post(CHAT, json=body)) for _ in range(24)]
+                await eventually(lambda: inside(client, requests=1 + len(queued)))
+                assert (await client.delete("/v1/adapters/victim")).status_code == 200
+                late = await client.post(CHAT, json=body)
+                assert late.status_code == 404
             return [reply.status_code for reply in await asyncio.gather(*queued)]
 
-    statuses = asyncio.run(scenario())
-    assert statuses.count(200) >= 20
-    assert set(statuses) <= {200, 404}
+    assert asyncio.run(scenario()) == [200] * 24
     assert server.engine() == engines
 
 

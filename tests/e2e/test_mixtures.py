@@ -160,7 +160,7 @@ def test_a_streamed_answer_by_a_mixture(server: Server) -> None:
         assert reply.status_code == 200
         assert reply.headers["loraloom-mixture-rank"] == "16"
         lines = [line for line in reply.iter_lines() if line.startswith("data: {")]
-    assert len(lines) > 2
+    assert len(lines) >= 2  # the role, and tokens, of which several may come together
     assert all('"model":"0.7*date@1+0.7*words@1"' in line for line in lines)
 
 

@@ -29,6 +29,8 @@ async def test_every_query_of_the_board_and_the_rules_can_be_answered(tenants: T
             await tenants.until(1, "waiting", "red")
             known = with_recorded(known_from(tenants.scrape()))
             waiting.cancel()
+            await asyncio.wait({waiting})
+            await tenants.until(0, "waiting", "red")
     await tenants.until_idle("red")
     assert {where: wrong for where, query in queries() if (wrong := problems(query, known))} == {}
 
@@ -81,9 +83,10 @@ async def test_the_ledger_and_the_metrics_have_the_tokens_that_answers_tell(tena
 
 
 async def test_usage_sums_the_ledger_by_key(tenants: Tenants) -> None:
-    with tenants.client("blue") as blue:
-        reply = blue.post(CHAT, json=chat_body(SHARED, "Write SQL: List products.", max_tokens=3))
-    await tenants.line(reply.headers["x-request-id"])
+    for key in ("red", "blue"):
+        with tenants.client(key) as client:
+            reply = client.post(CHAT, json=chat_body(SHARED, "Write SQL: List products.", max_tokens=3))
+        await tenants.line(reply.headers["x-request-id"])
     sums = {group["key"]: group for group in json.loads(tenants.command("usage", "--by", "key", "--json"))["groups"]}
     lines = tenants.lines()
     assert sums.keys() == {line["key"] for line in lines} >= {"red", "blue"}

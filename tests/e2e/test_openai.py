@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 from anthropic import Anthropic
 from openai import OpenAI
@@ -33,7 +32,7 @@ def test_chat_streams(openai: OpenAI) -> None:
     chunks = list(openai.chat.completions.create(model=ADAPTER.name, messages=MESSAGES, temperature=0, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == EXPECTED
     assert {chunk.model for chunk in chunks} == {f"{ADAPTER.name}@1"}
-    assert len(chunks) > 2
+    assert len(chunks) >= 2  # the role, and tokens, of which several may come together
 
 
 def test_completions_with_logprobs(openai: OpenAI) -> None:
@@ -127,6 +126,6 @@ def test_metrics_and_health_are_open(server: Server) -> None:
 
 def test_cross_origin_preflight_passes(server: Server) -> None:
     headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
-    reply = httpx.options(f"{server.url}/v1/chat/completions", headers=headers)
+    reply = server.request("OPTIONS", "/v1/chat/completions", headers=headers)
     assert reply.status_code == 200
     assert reply.headers["access-control-allow-origin"] == ORIGIN

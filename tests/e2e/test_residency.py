@@ -9,15 +9,13 @@ import pytest
 from loraloom.adapters.names import Adapter
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import DemoAdapter, demo_adapters
-from tests.e2e.serving import CPU_TIER, SLOTS, Server, chat_body, eventually
+from tests.e2e.serving import CPU_TIER, SLOTS, Server, chat_body, eventually, tiers
 from tests.e2e.test_changes import stream
 
 pytestmark = pytest.mark.engine
 
 CHAT = "/v1/chat/completions"
 FIRST, *OTHERS = demo_adapters()
-PATIENCE = 30.0
-"""Seconds in which a pin must have its effect; the server looks every five."""
 
 
 @pytest.fixture
@@ -43,18 +41,13 @@ async def newest(client: httpx.AsyncClient, name: str) -> dict[str, object]:
     return version
 
 
-async def slots(client: httpx.AsyncClient) -> set[str]:
-    """The demo adapters that have a slot."""
-    versions = [await newest(client, adapter.name) for adapter in demo_adapters()]
-    return {str(version["model"]) for version in versions if version["residency"] == "slot"}
-
-
 def test_loading_takes_no_slot_from_those_in_use(server: Server, fresh: str) -> None:
     """A pin loads an adapter while others answer; it gets a slot at its first request."""
 
     async def scenario() -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
             busy = OTHERS[:SLOTS]
+            looks: list[list[str]] = []
             bodies = [chat_body(other.name, other.examples[0][0], max_tokens=300, ignore_eos=True) for other in busy]
             enough = asyncio.Event()
 
@@ -62,25 +55,32 @@ def test_loading_takes_no_slot_from_those_in_use(server: Server, fresh: str) -> 
                 while not enough.is_set():
                     assert await stream(client, body)
 
-            answers = asyncio.gather(*map(keep_asking, bodies))
+            async def look() -> list[str]:
+                """Where the adapter is, then all that are busy."""
+                looks.append(await tiers(client, [fresh, *(other.name for other in busy)]))
+                return looks[-1]
 
             async def all_have_a_slot() -> bool:
-                return await slots(client) == {f"{other.name}@1" for other in busy}
+                return (await look())[1:] == ["slot"] * SLOTS
 
             async def is_loaded() -> bool:
-                return bool((await newest(client, fresh))["residency"] != "disk")
+                return (await look())[0] != "disk"
 
+            async def has_a_slot() -> bool:
+                return (await look())[0] == "slot"
+
+            answers = asyncio.gather(*map(keep_asking, bodies))
             await eventually(all_have_a_slot)
             assert not await is_loaded()
             Store.open(server.store).pin(Adapter(fresh))
-            await eventually(is_loaded, PATIENCE)
-            assert await all_have_a_slot()
-            assert (await newest(client, fresh))["residency"] == "cpu"
+            await eventually(is_loaded)
+            await eventually(all_have_a_slot)
             enough.set()
             await answers
-            assert await all_have_a_slot()
+            await eventually(all_have_a_slot)
+            assert {own for own, *_ in looks} == {"disk", "cpu"}
             assert await ask(client, FIRST, fresh)
-            assert (await newest(client, fresh))["residency"] == "slot"
+            await eventually(has_a_slot)
 
     asyncio.run(scenario())
 
@@ -97,14 +97,14 @@ def test_a_pinned_adapter_stays_whatever_else_is_asked_for(server: Server, fresh
             async def is_free() -> bool:
                 return not await is_pinned()
 
-            await eventually(is_pinned, PATIENCE)
+            await eventually(is_pinned)
             assert len(OTHERS) > CPU_TIER
             for _ in range(2):
                 assert all(await asyncio.gather(*(ask(client, other, other.name) for other in OTHERS)))
             assert (await newest(client, fresh))["residency"] == "cpu"
             assert await ask(client, FIRST, fresh)
             assert server.command("unpin", fresh).returncode == 0
-            await eventually(is_free, PATIENCE)
+            await eventually(is_free)
             assert all(await asyncio.gather(*(ask(client, other, other.name) for other in OTHERS)))
             assert (await newest(client, fresh))["residency"] == "disk"
 
@@ -122,10 +122,10 @@ def test_a_pin_goes_where_its_tag_goes(server: Server, fresh: str) -> None:
                 version = await newest(client, fresh)
                 return bool(version["pinned"] and version["residency"] != "disk")
 
-            await eventually(newest_is_pinned, PATIENCE)
+            await eventually(newest_is_pinned)
             before = (await newest(client, fresh))["model"]
             store.publish(OTHERS[0].folder, fresh)
-            await eventually(newest_is_pinned, PATIENCE)
+            await eventually(newest_is_pinned)
             assert await ask(client, OTHERS[0], fresh)
             versions = (await client.get(f"/v1/adapters/{fresh}")).json()["versions"]
             assert [version["pinned"] for version in versions] == [False, True]

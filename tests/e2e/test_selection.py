@@ -1,6 +1,5 @@
 """Every way to choose an adapter reaches the right one; the others are told what to do."""
 
-import httpx
 import pytest
 
 from loraloom.adapters.store import Store
@@ -79,5 +78,5 @@ def test_a_wrong_selection_is_told(server: Server, model: object, status: int, c
 
 def test_two_selections_contradict(server: Server) -> None:
     body = {**chat_body(FIRST.name, PROMPT), "adapter": SECOND.name}
-    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    reply = server.request("POST", "/v1/chat/completions", json=body)
     assert (reply.status_code, error_of(reply)["code"]) == (400, "invalid_body")

@@ -1,10 +1,12 @@
 """Who gets the engine when many want it, what it does for those who leave, and how it comes to its end."""
 
 import asyncio
-import getpass
 import json
+import os
 import re
 import signal
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from tests.e2e.tenants import (
     CHAT,
     ENDLESS,
     MOST,
+    OPERATOR,
     OWN,
     PLACES,
     SEATS,
@@ -21,6 +24,7 @@ from tests.e2e.tenants import (
     TERMS,
     Tenants,
     answer_in,
+    holding,
     question,
     stream,
 )
@@ -87,37 +91,62 @@ def _adapters(labels: dict[str, str]) -> set[str]:
     return {name for state in ("running", "waiting") for name in labels[f"{state}_lora_adapters"].split(",") if name}
 
 
-async def test_what_can_wait_does(tenants: Tenants) -> None:
-    answered: list[str] = []
+PEOPLE = 4
 
-    async def ask(client: httpx.AsyncClient, who: str, number: int, **more: str) -> None:
+
+async def test_what_can_wait_does(tenants: Tenants) -> None:
+    """Before the people who come last there are only the jobs that get the seats beside theirs."""
+
+    async def ask(client: httpx.AsyncClient, number: int, **more: str) -> str:
         body = {"model": BASE, "prompt": [1000 + number] * 20, "max_tokens": 8, "ignore_eos": True, **more}
         reply = await client.post("/v1/completions", json=body)
         assert reply.status_code == 200, reply.text
-        answered.append(who)
+        return reply.headers["x-request-id"]
 
     async with tenants.async_client("red") as red, tenants.async_client("blue") as blue:
-        jobs = [asyncio.ensure_future(ask(red, "job", i, service_tier="flex")) for i in range(2 * SEATS)]
-        await tenants.until(SEATS + 1, "waiting", "red")
-        await asyncio.gather(*(ask(blue, "person", 100 + i) for i in range(4)), *jobs)
-    last_person = max(number for number, who in enumerate(answered) if who == "person")
-    assert answered[last_person:].count("job") >= SEATS / 2
+        async with holding(red, SEATS - 1):
+            await tenants.until(1, "running", "red")
+            owners = [red, blue] * SEATS
+            jobs = [asyncio.ensure_future(ask(owner, i, service_tier="flex")) for i, owner in enumerate(owners)]
+            await tenants.until(SEATS, "waiting", "red")
+            await tenants.until(SEATS, "waiting", "blue")
+            people = [asyncio.ensure_future(ask(red, 100 + i)) for i in range(PEOPLE)]
+            await tenants.until(SEATS + PEOPLE, "waiting", "red")
+        persons, others = await asyncio.gather(*people), await asyncio.gather(*jobs)
+    answered = await tenants.in_order([*persons, *others])
+    last_person = max(map(answered.index, persons))
+    assert last_person < SEATS - 1
+
+
+@contextmanager
+def standing_still(processes: Collection[int]) -> Iterator[None]:
+    """Let processes do nothing for the length of a block."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 async def test_a_server_that_is_told_to_end_finishes_what_runs_and_turns_away_what_waits(tenants: Tenants) -> None:
-    """The last that happens to this server."""
-    filling = {**STORY, "max_tokens": 60, "n": SEATS - 2, "temperature": 1}
-    single = {**STORY, "max_tokens": 60}
+    """The last that happens to this server. Its engine stands still until the other has been turned away."""
+    filling = {**STORY, "max_tokens": 100, "n": SEATS - 2, "temperature": 1}
+    single = {**STORY, "max_tokens": 100}
+    engine = tenants.server.engine()
     async with (
         tenants.async_client("red") as red,
         stream(red, filling) as (_, chunks),
         stream(red, single) as (_, others),
     ):
         await asyncio.gather(anext(chunks), anext(others))
-        waiting = asyncio.ensure_future(red.post(CHAT, json=STORY))
-        await tenants.until(1, "waiting", "red")
-        tenants.server.process.send_signal(signal.SIGTERM)
-        refused = await waiting
+        with standing_still(engine):
+            waiting = asyncio.ensure_future(red.post(CHAT, json=STORY))
+            await tenants.until(1, "waiting", "red")
+            tenants.server.process.send_signal(signal.SIGTERM)
+            refused = await waiting
         assert (refused.status_code, error_of(refused)["code"]) == (503, "stopping")
         assert int(refused.headers["retry-after"]) > 0
         ends = [[line async for line in each if line][-1] for each in (chunks, others)]
@@ -125,7 +154,7 @@ async def test_a_server_that_is_told_to_end_finishes_what_runs_and_turns_away_wh
     assert await asyncio.to_thread(tenants.server.process.wait, 120) == 0
     written = tenants.lines()[-3:]
     assert sorted(line["ending"] for line in written) == ["answered", "answered", "failed"]
-    assert {60, 60 * (SEATS - 2), 0} == {line["output"] for line in written}
+    assert {100, 100 * (SEATS - 2), 0} == {line["output"] for line in written}
     assert "the engine has stopped" not in tenants.server.log.read_text()
 
 
@@ -147,5 +176,5 @@ def test_the_audit_log_is_whole_and_says_who_did_what(tenants: Tenants) -> None:
     assert {("key.create", name, "setup") for name in TERMS} <= done
     if "fresh" not in tenants.secrets:  # the tests of what keys may do were left out
         return
-    assert {(f"key.{what}", "fresh", getpass.getuser()) for what in ("create", "rotate", "revoke")} <= done
+    assert {(f"key.{what}", "fresh", OPERATOR) for what in ("create", "rotate", "revoke")} <= done
     assert {("tag", "red/date", "red"), ("tag", SHARED, "admin"), ("publish", "chef/blended", "chef")} <= done

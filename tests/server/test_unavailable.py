@@ -3,7 +3,8 @@
 import asyncio
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from loraloom.server.unavailable import answering_unavailable
 PATIENCE = 30.0
 """Seconds after which a test that waits for something fails."""
 REQUEST = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+answering = partial(answering_unavailable, patience=PATIENCE)
 
 
 @pytest.fixture
@@ -30,15 +32,16 @@ async def connect(listening: socket.socket) -> tuple[asyncio.StreamReader, async
 
 async def rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
     """Everything until the other side closes."""
-    received = await asyncio.wait_for(reader.read(), PATIENCE)
-    writer.close()
-    await writer.wait_closed()
-    return received
+    try:
+        return await asyncio.wait_for(reader.read(), PATIENCE)
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_an_openai_client_understands_it(listening: socket.socket) -> None:
     url = f"{address(listening)}/v1"
-    async with answering_unavailable(listening), openai.AsyncOpenAI(base_url=url, api_key="-", max_retries=0) as client:
+    async with answering(listening), openai.AsyncOpenAI(base_url=url, api_key="-", max_retries=0) as client:
         with pytest.raises(openai.InternalServerError) as caught:
             await client.chat.completions.create(model="sql", messages=[{"role": "user", "content": "hello"}])
     error = caught.value
@@ -49,7 +52,7 @@ async def test_an_openai_client_understands_it(listening: socket.socket) -> None
 
 
 async def test_any_method_and_path(listening: socket.socket) -> None:
-    async with answering_unavailable(listening), httpx.AsyncClient(base_url=address(listening)) as client:
+    async with answering(listening), httpx.AsyncClient(base_url=address(listening), timeout=PATIENCE) as client:
         for method, path in (("GET", "/ready"), ("PUT", "/v1/adapters/sql/tags/stable"), ("DELETE", "/")):
             reply = await client.request(method, path)
             assert (reply.status_code, set(reply.json())) == (503, {"error"})
@@ -57,13 +60,13 @@ async def test_any_method_and_path(listening: socket.socket) -> None:
 
 async def test_a_body_is_taken_before_the_connection_is_closed(listening: socket.socket) -> None:
     """Else the client, still sending, would see a reset instead of the answer."""
-    async with answering_unavailable(listening), httpx.AsyncClient(base_url=address(listening)) as client:
-        reply = await client.post("/v1/adapters", content=bytes(32 * 2**20), timeout=PATIENCE)
+    async with answering(listening), httpx.AsyncClient(base_url=address(listening), timeout=PATIENCE) as client:
+        reply = await client.post("/v1/adapters", content=bytes(32 * 2**20))
     assert reply.status_code == 503
 
 
 async def test_a_request_in_pieces(listening: socket.socket) -> None:
-    async with answering_unavailable(listening):
+    async with answering(listening):
         reader, writer = await connect(listening)
         for number in range(len(REQUEST)):
             writer.write(REQUEST[number : number + 1])
@@ -75,13 +78,13 @@ async def test_a_request_in_pieces(listening: socket.socket) -> None:
 async def test_whoever_waits_in_the_queue_is_answered(listening: socket.socket) -> None:
     reader, writer = await connect(listening)
     writer.write(REQUEST)
-    async with answering_unavailable(listening):
+    async with answering(listening):
         assert b" 503 " in await rest(reader, writer)
 
 
 async def test_whoever_was_accepted_is_answered_after_the_end(listening: socket.socket) -> None:
     async with asyncio.timeout(PATIENCE):
-        async with answering_unavailable(listening):
+        async with answering(listening):
             silent = await connect(listening)
             later = await connect(listening)
             later[1].write(REQUEST)
@@ -93,7 +96,7 @@ async def test_whoever_was_accepted_is_answered_after_the_end(listening: socket.
 
 
 async def test_after_the_end_the_queue_is_left_to_whoever_accepts_next(listening: socket.socket) -> None:
-    async with answering_unavailable(listening):
+    async with answering(listening):
         pass
     reader, writer = await connect(listening)
     writer.write(b"hello")
@@ -106,7 +109,7 @@ async def test_after_the_end_the_queue_is_left_to_whoever_accepts_next(listening
 
 
 async def test_clients_that_go_away_disturb_nobody(listening: socket.socket) -> None:
-    async with answering_unavailable(listening), httpx.AsyncClient(base_url=address(listening)) as client:
+    async with answering(listening), httpx.AsyncClient(base_url=address(listening), timeout=PATIENCE) as client:
         for sent in (b"", REQUEST[:9], REQUEST):
             _, writer = await connect(listening)
             writer.write(sent)
@@ -143,11 +146,18 @@ async def turns(number: int = 20) -> None:
         await asyncio.sleep(0)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 async def test_a_process_without_file_descriptors_does_not_try_again_and_again(listening: socket.socket) -> None:
     """The kernel goes on to say that somebody waits."""
     watched: Any = Watched(listening, left=10**6)
-    async with answering_unavailable(watched, pause=3600):
+    async with answering(watched, pause=3600):
         _, writer = await connect(listening)
+        await until(lambda: watched.tries > 0)
         await turns()
         assert watched.tries == 1
         writer.close()
@@ -155,7 +165,7 @@ async def test_a_process_without_file_descriptors_does_not_try_again_and_again(l
 
 async def test_when_there_are_file_descriptors_again_whoever_waits_is_answered(listening: socket.socket) -> None:
     watched: Any = Watched(listening, left=3)
-    async with answering_unavailable(watched, pause=0.001):
+    async with answering(watched, pause=0.001):
         reader, writer = await connect(listening)
         writer.write(REQUEST)
         assert b" 503 " in await rest(reader, writer)
@@ -163,8 +173,9 @@ async def test_when_there_are_file_descriptors_again_whoever_waits_is_answered(l
 
 async def test_so_many_are_answered_at_a_time_and_the_others_wait_in_the_queue(listening: socket.socket) -> None:
     watched: Any = Watched(listening)
-    async with answering_unavailable(watched, most=2):
+    async with answering(watched, most=2):
         silent, other, last = [await connect(listening) for _ in range(3)]
+        await until(lambda: watched.tries > 1)
         await turns()
         assert watched.tries == 2
         for each in (silent, other, last):
@@ -174,7 +185,7 @@ async def test_so_many_are_answered_at_a_time_and_the_others_wait_in_the_queue(l
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n"])
 async def test_a_silent_client_is_not_waited_for_without_end(listening: socket.socket, sent: bytes) -> None:
-    async with asyncio.timeout(PATIENCE), answering_unavailable(listening, patience=0.01):
-        reader, writer = await connect(listening)
-        writer.write(sent)
+    reader, writer = await connect(listening)
+    writer.write(sent)  # before anybody accepts: what comes when the patience has ended would meet a reset
+    async with answering(listening, patience=0.01):
         assert await rest(reader, writer) == b""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -15,10 +14,12 @@ from loraloom.adapters.store.audit import AuditEntry, AuditLog, Head, entry_of, 
 from loraloom.adapters.store.objects import LocalObjects
 from loraloom.adapters.store.records import RemovalRecord, encode
 from tests.adapters.small_adapters import small_adapter
-from tests.adapters.store.test_crash import open_with
+from tests.adapters.store.test_crash import clean_processes, open_with
 from tests.adapters.store.watched_disk import NotingDisk, UnsyncedDisk
 
 PROCESSES, TURNS = 4, 50
+PATIENCE = 300.0
+"""Seconds that the processes wait for one another: it ends the test if one of them does not come."""
 
 
 @pytest.fixture
@@ -109,14 +110,15 @@ def append_many(start: Barrier, root: Path, who: str) -> None:
 
 
 def test_four_processes_write_one_chain(store: Store) -> None:
-    context = multiprocessing.get_context("fork")
-    start = context.Barrier(PROCESSES)
+    context = clean_processes()
+    start = context.Barrier(PROCESSES, timeout=PATIENCE)
     root = Path(store.url)
     writers = [context.Process(target=append_many, args=(start, root, str(number))) for number in range(PROCESSES)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * PROCESSES
     entries = list(store.audit.entries())
     assert [entry.number for entry in entries] == list(range(1, PROCESSES * TURNS + 1))
     for who in range(PROCESSES):

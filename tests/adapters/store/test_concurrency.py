@@ -21,6 +21,8 @@ from tests.adapters.store.watched_disk import NotingDisk
 PROCESSES = 8
 TURNS = 4
 MANY = 100_000
+PATIENCE = 300.0
+"""Seconds that the processes wait for one another: it ends the test if one of them does not come."""
 
 
 def add_and_tag(start: Barrier, root: Path, given: list[Path]) -> None:
@@ -104,7 +106,7 @@ def run_different(calls: list[tuple[Any, ...]]) -> list[int | None]:
     """Run each function with its arguments in a process; returns their exit statuses."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "pytest", "safetensors.numpy", "loraloom.adapters.store.store"])
-    start = context.Barrier(len(calls))
+    start = context.Barrier(len(calls), timeout=PATIENCE)
     processes = [context.Process(target=_alone, args=(target, start, *each)) for target, *each in calls]
     for process in processes:
         process.start()

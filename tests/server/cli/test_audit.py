@@ -1,6 +1,5 @@
 """`loraloom audit …` on a real store."""
 
-import getpass
 import json
 import shutil
 from pathlib import Path
@@ -25,6 +24,13 @@ def changed(store: Path, adapters: list[Path]) -> Store:
     opened.publish(adapters[1], "date", by="ben")
     opened.tag("sql", "new", 1, by="ann")
     return opened
+
+
+@pytest.fixture
+def me(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who runs the commands, also where the account has no name."""
+    monkeypatch.setenv("LOGNAME", "me")
+    return "me"
 
 
 def test_the_list(loraloom: Loraloom, changed: Store) -> None:
@@ -61,7 +67,7 @@ def test_a_time_that_is_none(loraloom: Loraloom, changed: Store) -> None:
     assert "yesterday" in outcome.err
 
 
-def test_the_commands_tell_who_runs_them(loraloom: Loraloom, changed: Store) -> None:
+def test_the_commands_tell_who_runs_them(loraloom: Loraloom, changed: Store, me: str) -> None:
     for line in (
         "tag sql other 1",
         "tag date stable 1",
@@ -70,15 +76,15 @@ def test_the_commands_tell_who_runs_them(loraloom: Loraloom, changed: Store) -> 
         "remove date",
     ):
         assert loraloom("adapters", *line.split()).status == 0
-    found = json.loads(loraloom("audit", "list", "--json", "--by", getpass.getuser()).out)
+    found = json.loads(loraloom("audit", "list", "--json", "--by", me).out)
     assert [entry["action"] for entry in found] == ["tag", "tag", "pin", "unpin", "remove"]
 
 
-def test_a_rollback_by_the_command(loraloom: Loraloom, changed: Store, adapters: list[Path]) -> None:
+def test_a_rollback_by_the_command(loraloom: Loraloom, changed: Store, adapters: list[Path], me: str) -> None:
     changed.publish(adapters[2], "sql")
     assert loraloom("adapters", "rollback", "sql", "latest").status == 0
     last = json.loads(loraloom("audit", "list", "--json").out)[-1]
-    assert (last["action"], last["by"]) == ("rollback", getpass.getuser())
+    assert (last["action"], last["by"]) == ("rollback", me)
 
 
 def test_what_nobody_touched_verifies_and_has_an_end(loraloom: Loraloom, changed: Store) -> None:

@@ -359,17 +359,21 @@ async def test_a_client_that_leaves_before_its_body_has_arrived_gets_no_answer(
 
 
 async def test_who_waits_for_a_place_in_vain_may_come_again(
-    model: Model, build_gate: BuildGate, publish: Publish
+    app: Starlette,
+    client: httpx.AsyncClient,
+    gate: Gate,
+    model: Model,
+    publish: Publish,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = application(model, build_gate(queue_timeout=0.5))
     for name in ("a", "b", "c", "d"):
         publish(name)
     holding = [Connection(app) for _ in range(CAPACITY)]
     for name, connection in zip("abc", holding, strict=True):
         await connection.give({"model": name, "stream": True})
     await until(lambda: len(model.seen) == CAPACITY)
-    async with client_of(app) as client:
-        reply = await client.post(CHAT, json={"model": "d"})
+    monkeypatch.setattr(gate.leases, "_patience", 0.05)  # not before, as it bounds loading too
+    reply = await client.post(CHAT, json={"model": "d"})
     assert (reply.status_code, error_of(reply)["code"]) == (503, "too_many_adapters")
     assert reply.headers["retry-after"] == "1"
     for connection in holding:

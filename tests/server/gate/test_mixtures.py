@@ -25,6 +25,8 @@ from tests.server.conftest import Publish
 
 MODULE = "model.layers.0.self_attn.q_proj"
 PLENTY = 2**30
+PATIENCE = 60.0
+"""Seconds after which a test that waits for something fails."""
 
 
 class CountingBlobs:
@@ -34,11 +36,13 @@ class CountingBlobs:
         self.store = store
         self.reads: Counter[str] = Counter()
         self.in_use: Counter[str] = Counter()
+        self.asked = threading.Event()
         self.before_each = threading.Event()
         self.before_each.set()
 
     def acquire(self, digest: str) -> Path:
-        assert self.before_each.wait(10)
+        self.asked.set()
+        assert self.before_each.wait(PATIENCE)
         self.reads[digest] += 1
         folder = self.store.acquire(digest)
         self.in_use[digest] += 1
@@ -65,7 +69,7 @@ def place(tmp_path: Path) -> Path:
 def cache_of(
     place: Path, blobs: CountingBlobs, rank: int = 16, size: int = PLENTY, *, truncate: bool = False
 ) -> Mixtures:
-    return Mixtures(place, Builder(blobs, Limit(rank, truncate), PLENTY).build, size, patience=10.0)
+    return Mixtures(place, Builder(blobs, Limit(rank, truncate), PLENTY).build, size, PATIENCE)
 
 
 async def prepare(mixtures: Mixtures, recipe: Recipe) -> Outcome:
@@ -133,7 +137,7 @@ def test_many_at_once_build_one(mixtures: Mixtures, blobs: CountingBlobs, recipe
     with ThreadPoolExecutor(8) as threads:
         waiting = [threads.submit(mixtures.acquire, recipe) for _ in range(8)]
         blobs.before_each.set()
-        folders = {each.result(timeout=30) for each in waiting}
+        folders = {each.result(timeout=PATIENCE) for each in waiting}
     assert len(folders) == 1
     assert set(blobs.reads.values()) == {1}
     for _ in waiting:
@@ -287,7 +291,7 @@ async def test_a_client_that_leaves_does_not_end_the_building(
     recipe = recipe_of("a+b")
     blobs.before_each.clear()
     waiting = asyncio.ensure_future(prepare(mixtures, recipe))
-    await asyncio.sleep(0.01)
+    assert await asyncio.to_thread(blobs.asked.wait, PATIENCE)
     waiting.cancel()
     blobs.before_each.set()
     assert (await prepare(mixtures, recipe)).rank == 4
@@ -300,7 +304,7 @@ def test_many_at_once_are_refused_by_one_attempt(mixtures: Mixtures, blobs: Coun
     with ThreadPoolExecutor(6) as threads:
         waiting = [threads.submit(mixtures.acquire, recipe) for _ in range(6)]
         blobs.before_each.set()
-        errors = [each.exception(timeout=30) for each in waiting]
+        errors = [each.exception(timeout=PATIENCE) for each in waiting]
     assert all(isinstance(error, InvalidMixture) for error in errors)
     assert set(blobs.reads.values()) == {1}
 
@@ -325,7 +329,7 @@ async def test_a_request_waits_for_its_mixture_only_so_long(
     with pytest.raises(MixturesBusy, match="was not built within 0.05 s"):
         await prepare(cache, recipe_of("a+b"))
     blobs.before_each.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not cache.kept_bytes:
             await asyncio.sleep(0.01)
 

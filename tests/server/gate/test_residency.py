@@ -102,7 +102,9 @@ async def test_a_pin_follows_its_tag(
         assert not leases.pinned("sql@1")
 
 
-async def test_pins_that_move_all_at_once(note: Note, build_gate: BuildGate, store: Store, publish: Publish) -> None:
+async def test_pins_that_move_all_at_once(
+    note: Note, build_gate: BuildGate, store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As many as can be pinned move in a memory that has one place more; the second waits in vain, and comes again."""
     gate = build_gate(queue_timeout=0.5)
     leases, residency = gate.leases, Residency(gate.leases, store.pins, gate.selector.settle_own, note, PACE)
@@ -114,6 +116,7 @@ async def test_pins_that_move_all_at_once(note: Note, build_gate: BuildGate, sto
         for name in ("a", "b"):
             publish(name)
         await until(lambda: leases.pinned("a@2") and leases.pinned("b@2"))
+        monkeypatch.setattr(leases, "_patience", 60.0)  # nobody comes again for what is used once
         await use(leases, publish("c"))
 
 

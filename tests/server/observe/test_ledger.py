@@ -23,6 +23,10 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in sorted(folder.glob("*.jsonl")) for line in file.read_text().splitlines()]
 
 
+def today() -> str:
+    return f"{datetime.now(UTC):%Y%m%d}"
+
+
 def test_a_line(ended: Ended) -> None:
     assert line_of(ended(engine_queued=None, estimated=True)) == {
         "id": "r1", "key": "team-a", "model": "sql@4", "path": "/v1/chat/completions", "prompt": 12, "cached": 8,
@@ -32,13 +36,13 @@ def test_a_line(ended: Ended) -> None:
 
 
 def test_lines_are_in_one_file_of_this_process_and_day(tmp_path: Path, ended: Ended) -> None:
-    ledger = Ledger(tmp_path / "usage")
+    ledger, before = Ledger(tmp_path / "usage"), today()
     for number in range(3):
         ledger.add(ended(key=f"key-{number}"))
     ledger.write()
     (file,) = (tmp_path / "usage").iterdir()
     assert file.name.startswith("usage-")
-    assert file.name.endswith(f"-{os.getpid()}-{datetime.now(UTC):%Y%m%d}-0001.jsonl")
+    assert file.name.endswith(tuple(f"-{os.getpid()}-{day}-0001.jsonl" for day in (before, today())))
     assert [line["key"] for line in lines(tmp_path / "usage")] == ["key-0", "key-1", "key-2"]
     assert (ledger.written, ledger.dropped, ledger.failing) == (3, 0, False)
     assert ledger.free_bytes is not None

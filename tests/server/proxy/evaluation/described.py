@@ -51,7 +51,7 @@ def described(folder: Path, **fields: Any) -> dict[str, Any]:
         "shots": 2,
         "concurrency": 2,
         "speed_rounds": 2,
-        "start_timeout": 30,
+        "start_timeout": 120,
         "tasks": [_task(folder, name, seed) for seed, name in enumerate(("date", "sql"))],
         **fields,
     }
