@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from loraloom.demo.model import prepare
 
-pytest_plugins = ("tests.tiny_models",)
+pytest_plugins = ("tests.tiny_models", "tests.e2e.engine")
 
 # A busy machine is no fault of the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

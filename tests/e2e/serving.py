@@ -93,15 +93,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(
+def starting(
     model: Path,
     store: Path,
     folder: Path,
     arguments: Sequence[str],
     vllm: Sequence[str],
     environment: Mapping[str, str] | None = None,
-) -> Iterator[Server]:
-    """Start a server on a port that it chooses, wait until it is ready, and end it.
+) -> Iterator[Callable[[], Server]]:
+    """Start a server on a port that it chooses, and end it; what is given waits until it is ready.
 
     Args:
         model: the base model's directory.
@@ -118,10 +118,14 @@ def serving(
     with log.open("wb") as output:
         variables = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})}
         process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
-    try:
+
+    def ready() -> Server:
         server = Server(_where(process, log), store, process, log)
         server.wait_until_ready()
-        yield server
+        return server
+
+    try:
+        yield ready
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -129,6 +133,20 @@ def serving(
         except subprocess.TimeoutExpired:
             process.kill()
             raise AssertionError(f"the server did not end after SIGTERM:\n{_tail(log)}") from None
+
+
+@contextlib.contextmanager
+def serving(
+    model: Path,
+    store: Path,
+    folder: Path,
+    arguments: Sequence[str],
+    vllm: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """As `starting`, with a server that is ready."""
+    with starting(model, store, folder, arguments, vllm, environment) as ready:
+        yield ready()
 
 
 async def tiers(client: httpx.AsyncClient, names: Iterable[str]) -> list[str]:

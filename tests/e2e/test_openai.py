@@ -1,6 +1,7 @@
 """The OpenAI and Anthropic surface, through their own clients, with adapters."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ MESSAGES = [{"role": "user", "content": PROMPT}]
 
 
 @pytest.fixture
-def openai(server: Server) -> OpenAI:
-    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=120)
+def openai(server: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=120) as client:
+        yield client
 
 
 def test_chat(openai: OpenAI) -> None:
@@ -96,9 +98,9 @@ def test_tools(openai: OpenAI) -> None:
 
 
 def test_anthropic_messages(server: Server) -> None:
-    client = Anthropic(base_url=server.url, api_key="none", max_retries=0)
     greedy = {"temperature": 0}
-    reply = client.messages.create(model=ADAPTER.name, max_tokens=64, messages=MESSAGES, extra_body=greedy)  # type: ignore[arg-type]
+    with Anthropic(base_url=server.url, api_key="none", max_retries=0) as client:
+        reply = client.messages.create(model=ADAPTER.name, max_tokens=64, messages=MESSAGES, extra_body=greedy)  # type: ignore[arg-type]
     assert reply.content[0].text == EXPECTED  # type: ignore[union-attr]
     assert reply.model == f"{ADAPTER.name}@1"
 

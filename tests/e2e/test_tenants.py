@@ -2,6 +2,9 @@
 
 import itertools
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TypeAlias
 
 import httpx
 import pytest
@@ -33,8 +36,19 @@ def job(tenants: Tenants) -> str:
     return f"{JOBS}/{reply.json()['id']}"
 
 
-def openai(tenants: Tenants, secret: str, retries: int = 0) -> OpenAI:
-    return OpenAI(base_url=f"{tenants.server.url}/v1", api_key=secret, max_retries=retries, timeout=300)
+Clients: TypeAlias = Callable[..., OpenAI]
+
+
+@pytest.fixture
+def openai(tenants: Tenants) -> Iterator[Clients]:
+    """Makes OpenAI's client for a key; they are closed in the end."""
+    with ExitStack() as clients:
+
+        def client(secret: str, retries: int = 0) -> OpenAI:
+            url = f"{tenants.server.url}/v1"
+            return clients.enter_context(OpenAI(base_url=url, api_key=secret, max_retries=retries, timeout=300))
+
+        yield client
 
 
 def status(tenants: Tenants, secret: str) -> int:
@@ -42,7 +56,7 @@ def status(tenants: Tenants, secret: str) -> int:
     return reply.status_code
 
 
-async def test_without_a_key_nothing_is_open_but_the_probes(tenants: Tenants) -> None:
+async def test_without_a_key_nothing_is_open_but_the_probes(tenants: Tenants, openai: Clients) -> None:
     url = tenants.server.url
     for path in ("/health", "/ready"):
         assert httpx.get(f"{url}{path}", timeout=120).status_code == 200
@@ -55,17 +69,20 @@ async def test_without_a_key_nothing_is_open_but_the_probes(tenants: Tenants) ->
             assert reply.status_code in ((200, 400) if headers else (405,))  # vLLM says whether that page may ask
             assert "loraloom" not in reply.text
     with pytest.raises(AuthenticationError) as refused:
-        openai(tenants, "ll_000000000000_" + "x" * 43).models.list()
+        openai("ll_000000000000_" + "x" * 43).models.list()
     assert (refused.value.code, refused.value.type) == ("invalid_api_key", "invalid_request_error")
 
 
 def test_anthropics_client_sends_its_key_in_its_own_header(tenants: Tenants) -> None:
     wanted = {"model": "red/date", "max_tokens": 16, "messages": [{"role": "user", "content": question("red/date")[0]}]}
-    ours = Anthropic(base_url=tenants.server.url, api_key=tenants.secrets["red"], max_retries=0)
-    reply = ours.messages.create(**wanted, extra_body={"temperature": 0})  # type: ignore[call-overload]
+    with Anthropic(base_url=tenants.server.url, api_key=tenants.secrets["red"], max_retries=0) as ours:
+        reply = ours.messages.create(**wanted, extra_body={"temperature": 0})  # type: ignore[call-overload]
     assert reply.content[0].text == question("red/date")[1]
-    with pytest.raises(AnthropicRefused):
-        Anthropic(base_url=tenants.server.url, api_key="none", max_retries=0).messages.create(**wanted)  # type: ignore[call-overload]
+    with (
+        Anthropic(base_url=tenants.server.url, api_key="none", max_retries=0) as nobody,
+        pytest.raises(AnthropicRefused),
+    ):
+        nobody.messages.create(**wanted)  # type: ignore[call-overload]
 
 
 OPEN_TO = {
@@ -89,9 +106,9 @@ def test_each_role_opens_what_is_for_it(tenants: Tenants, key: str) -> None:
     assert refusals <= {(403, "insufficient_permissions")}
 
 
-def test_a_list_of_models_has_what_the_key_may_use(tenants: Tenants) -> None:
+def test_a_list_of_models_has_what_the_key_may_use(tenants: Tenants, openai: Clients) -> None:
     def listed(key: str) -> set[str]:
-        return {model.id for model in openai(tenants, tenants.secrets[key]).models.list()}
+        return {model.id for model in openai(tenants.secrets[key]).models.list()}
 
     assert listed("red") == {BASE, SHARED, *OWN["red"]}
     assert listed("blue") == {BASE, SHARED, *OWN["blue"]}
@@ -115,8 +132,8 @@ def test_what_others_have_is_refused_as_what_nobody_has(tenants: Tenants, form: 
     assert texts[:2] == [text.replace(missing, hidden) for text in texts[2:]]
 
 
-def test_openais_client_gets_no_other_teams_adapter(tenants: Tenants) -> None:
-    red, blue = (openai(tenants, tenants.secrets[key]) for key in ("red", "blue"))
+def test_openais_client_gets_no_other_teams_adapter(tenants: Tenants, openai: Clients) -> None:
+    red, blue = (openai(tenants.secrets[key]) for key in ("red", "blue"))
     prompt, answer = question("blue/home")
     wanted = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 32}
     assert blue.chat.completions.create(model="blue/home", **wanted).choices[0].message.content == answer  # type: ignore[call-overload]
@@ -161,18 +178,18 @@ def test_no_key_can_tell_by_the_cache_what_another_has_asked(tenants: Tenants, m
     assert tenants.total("loraloom_cached_tokens_total", key="blue", adapter=model) == 0
 
 
-def test_requests_per_minute(tenants: Tenants) -> None:
+def test_requests_per_minute(tenants: Tenants, openai: Clients) -> None:
     secret = tenants.secrets["hasty"]
-    hasty = openai(tenants, secret)
+    hasty = openai(secret)
     with pytest.raises(RateLimitError) as refused:
         all(hasty.models.list() for _ in itertools.count())
     told = refused.value.response.headers
     assert (refused.value.code, told["retry-after"]) == ("rate_limit_exceeded", "1")
     assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-remaining-requests"]) == ("60", "0")
-    assert BASE in {model.id for model in openai(tenants, secret, retries=5).models.list()}
+    assert BASE in {model.id for model in openai(secret, retries=5).models.list()}
 
 
-def test_requests_at_a_time(tenants: Tenants) -> None:
+def test_requests_at_a_time(tenants: Tenants, openai: Clients) -> None:
     with tenants.client("single") as single:
         body = chat_body(SHARED, SQL[0], stream=True, **ENDLESS)
         with single.stream("POST", CHAT, json=body) as running:
@@ -181,7 +198,7 @@ def test_requests_at_a_time(tenants: Tenants) -> None:
             reply = single.post(CHAT, json=chat_body(SHARED, SQL[0]))
             assert (reply.status_code, error_of(reply)["code"]) == (429, "rate_limit_exceeded")
             assert reply.headers["retry-after"] == "1"
-    patient = openai(tenants, tenants.secrets["single"], retries=60)
+    patient = openai(tenants.secrets["single"], retries=60)
     again = patient.chat.completions.create(**chat_body(SHARED, SQL[0], max_tokens=2))  # type: ignore[call-overload]
     assert again.usage.completion_tokens == 2
 

@@ -9,7 +9,7 @@ from loraloom.adapters.base import fingerprint
 from loraloom.adapters.store import Store
 from loraloom.demo.catalog import demo_adapters
 from loraloom.demo.model import prepare
-from tests.e2e.conftest import VLLM
+from tests.e2e.engine import VLLM
 from tests.e2e.serving import BASE, serving
 from tests.fuzz.server import Fuzzing
 
