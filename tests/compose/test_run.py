@@ -47,6 +47,12 @@ def make_job(make_job: MakeJob) -> MakeJob:
     return partial(make_job, threads=1)
 
 
+@pytest.fixture
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reports are drawn, where several jobs are run for what they find."""
+    monkeypatch.setattr("loraloom.compose.run.report", lambda job: None)
+
+
 def told(job: Job) -> list[tuple[object, ...]]:
     """The trials of a job, apart from how long they took."""
     return [(t.fold, t.trial, t.kind, t.weights, t.loss, t.objective, t.bound) for t in job.trials()]
@@ -95,6 +101,7 @@ def test_with_leave_one_out_every_example_judges_once(make_job: MakeJob, store: 
     assert (result.published, result.publication) == (None, "not published: the job says never")
 
 
+@pytest.mark.usefixtures("unreported")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -114,6 +121,7 @@ def test_the_same_job_twice_gives_the_same(make_job: MakeJob, store: Store, fiel
     assert first == second
 
 
+@pytest.mark.usefixtures("unreported")
 def test_what_is_truncated_is_judged_as_it_is_published(make_job: MakeJob, store: Store) -> None:
     whole = run(make_job(holdout=0.4, publish="never"), store)
     small = run(make_job(holdout=0.4, publish={"when": "always", "rank": 1}), store)
@@ -130,6 +138,7 @@ def test_choices(make_job: MakeJob, store: Store) -> None:
     assert 0 <= result.held_out["composition"].score <= 1
 
 
+@pytest.mark.usefixtures("unreported")
 @pytest.mark.parametrize("after", [1, 4, 9, 14])
 def test_a_job_that_was_stopped_ends_as_if_it_had_not_been(make_job: MakeJob, store: Store, after: int) -> None:
     whole, stopped = make_job(holdout=0.4), make_job(holdout=0.4)
@@ -177,6 +186,7 @@ def halted(job: Job, count: int) -> "Iterator[subprocess.Popen[bytes]]":
             process.kill()
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_job_that_was_killed_ends_as_if_it_had_not_been(make_job: MakeJob, store: Store) -> None:
     fields = {"holdout": 0.4, "optimizer": {"name": "CMA", "budget": 100}}
     whole, killed = make_job(**fields), make_job(**fields)
@@ -207,6 +217,7 @@ def test_who_is_asked_to_end_says_so(make_job: MakeJob, store: Store) -> None:
     assert (job.state().status, job.state().reason) == ("interrupted", "it was stopped")
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_full_disk_interrupts(make_job: MakeJob, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     job, append = make_job(holdout=0.4), TrialLog.append
 
@@ -245,6 +256,7 @@ def test_what_cannot_be_done_is_told(make_job: MakeJob, store: Store) -> None:
     assert "is damaged" in job.state().reason
 
 
+@pytest.mark.usefixtures("unreported")
 def test_nothing_leaks_into_a_search(make_job: MakeJob, store: Store) -> None:
     """Other answers among the held-out examples change no trial."""
     held = [{**EXAMPLES[4], "completion": " known"}, {"prompt": "is", "completion": "is"}]
@@ -262,6 +274,7 @@ def test_a_report_that_is_missing_is_drawn(make_job: MakeJob, store: Store, tmp_
     assert (job.folder / "report.html").exists()
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_store_that_cannot_be_written_interrupts(
     make_job: MakeJob, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +291,7 @@ def test_a_store_that_cannot_be_written_interrupts(
     assert run(job, store).published == "composition@1"
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_publication_that_is_refused_keeps_the_verdict(
     make_job: MakeJob, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +315,7 @@ def test_how_somebody_else_spells_a_name_is_not_noted(make_job: MakeJob, plan: P
     assert job.state() == State("failed", str(NameTaken("Blend")), 0, None)
 
 
+@pytest.mark.usefixtures("unreported")
 def test_what_is_truncated_and_not_published_is_named_as_it_was_judged(make_job: MakeJob, store: Store) -> None:
     chosen = run(make_job(holdout=0.4, publish={"when": "never", "rank": 1}), store).chosen
     assert chosen.expression.startswith("svd(rank=1):")

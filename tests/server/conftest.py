@@ -1,6 +1,6 @@
 """What the tests of the server share: a store of tiny adapters, an engine without a model, and a gate before it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +13,11 @@ from loraloom.adapters.store.blobs import LocalBlobs
 from loraloom.adapters.store.disk import Disk
 from loraloom.adapters.store.objects import LocalObjects
 from loraloom.adapters.store.records import VersionRecord
+from loraloom.server import offline
 from loraloom.server.base import ServedBase, ServedPair
 from loraloom.server.gate.assembly import EngineLimits, assemble
 from loraloom.server.gate.gate import Gate
+from loraloom.server.offline import Offline
 from loraloom.server.settings import Settings
 from tests.adapters.small_adapters import small_adapter
 from tests.server.fakes import FakeEngine
@@ -138,3 +140,21 @@ def gate(build_gate: BuildGate) -> Gate:
 def pair_gate(build_gate: BuildGate, served_pair: ServedPair) -> Gate:
     """A gate of a proxy-tuned server."""
     return build_gate(served_pair, proxy_small=served_pair.small.model)
+
+
+@pytest.fixture
+def offline_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversion and mixing by the same words, in this process, which has loaded what they take; it stays where it is.
+
+    That a process of its own does as much is shown by tests that do without this.
+    """
+
+    def run(_: Offline, command: Sequence[str]) -> str:
+        printed: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(offline, "_compute_aside", lambda: None)
+            patch.setattr(offline, "print", printed.append, raising=False)
+            offline.main(command[3:])
+        return "\n".join(printed)
+
+    monkeypatch.setattr(Offline, "_run", run)

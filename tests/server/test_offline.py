@@ -1,6 +1,8 @@
 """Conversion and mixing in a process of its own, with a tiny model and adapters that peft made."""
 
 import json
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,17 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
+def normal_adapters(make_adapter: MakeAdapter, tmp_path: Path) -> list[tuple[float, Path]]:
+    """Two of different ranks, and their weights."""
+    sources = []
+    for number, rank in enumerate((2, 3)):
+        folder = tmp_path / f"normal-{number}"
+        folder.mkdir()
+        normalise(make_adapter(f"adapter-{number}", seed=number, r=rank), folder)
+        sources.append((0.5 + number, folder))
+    return sources
+
+
 def test_an_adapter_of_another_kind_becomes_plain_lora(
     make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path
 ) -> None:
@@ -35,27 +48,36 @@ def test_an_adapter_of_another_kind_becomes_plain_lora(
 
 
 def test_what_is_refused_is_refused_with_the_same_reason(
-    make_adapter: MakeAdapter, tiny_base: Path, biased_base: Path, out: Path, tmp_path: Path
+    make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedAdapter, match="plain LoRA"):
+        Offline(tmp_path).convert(make_adapter(), out, str(tiny_base), Options())
+
+
+@pytest.mark.usefixtures("offline_here")
+def test_every_refusal_is_told_as_what_it_is(
+    make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path
 ) -> None:
     folder = make_adapter(use_dora=True, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"])
     with pytest.raises(UnsupportedAdapter, match="more than .*: give a larger rank"):
         Offline(tmp_path).convert(folder, out, str(tiny_base), Options(rank=1, max_kl=0.0))
-    plain = make_adapter("plain")
-    with pytest.raises(UnsupportedAdapter, match="plain LoRA"):
-        Offline(tmp_path).convert(plain, out, str(tiny_base), Options())
     with pytest.raises(InvalidBase):
         Offline(tmp_path).convert(folder, out, str(tmp_path), Options())
+    with pytest.raises(InvalidAdapter):
+        Offline(tmp_path).mix(parse_method("exact"), [(1.0, tmp_path / "absent")], out, None)
 
 
-def test_a_process_that_dies(make_adapter: MakeAdapter, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_process_that_dies(make_adapter: MakeAdapter, tmp_path: Path) -> None:
     """Nobody can write to what is no folder."""
-    folder = make_adapter(use_dora=True)
-    file = tmp_path / "file"
+    folder, file = tmp_path / "normal", tmp_path / "file"
+    folder.mkdir()
+    normalise(make_adapter(), folder)
     file.write_text("in the way")
     with pytest.raises(OfflineFailed, match="do it on another machine, with `loraloom adapters add`"):
-        Offline(tmp_path).convert(folder, file, str(tiny_base), Options(max_kl=1.0))
+        Offline(tmp_path).mix(parse_method("exact"), [(1.0, folder)], file, None)
 
 
+@pytest.mark.usefixtures("offline_here")
 def test_an_adapter_of_another_base(make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path) -> None:
     folder = make_adapter(use_dora=True)
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -65,30 +87,48 @@ def test_an_adapter_of_another_base(make_adapter: MakeAdapter, tiny_base: Path, 
 
 
 def test_mixing_gives_what_it_gives_here(make_adapter: MakeAdapter, out: Path, tmp_path: Path) -> None:
-    sources = []
-    for number, rank in enumerate((2, 3)):
-        folder = tmp_path / f"normal-{number}"
-        folder.mkdir()
-        normalise(make_adapter(f"adapter-{number}", seed=number, r=rank), folder)
-        sources.append((0.5 + number, folder))
+    sources = normal_adapters(make_adapter, tmp_path)
     here = tmp_path / "here"
     here.mkdir()
     method = parse_method("svd(rank=4)")
-    offline = Offline(tmp_path)
-    assert offline.mix(method, sources, out, None) == mix(method, sources, here, compact=True)
+    assert Offline(tmp_path).mix(method, sources, out, None) == mix(method, sources, here, compact=True)
     assert (out / "adapter_model.safetensors").read_bytes() == (here / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.usefixtures("offline_here")
+def test_ranks_that_do_not_fit(make_adapter: MakeAdapter, out: Path, tmp_path: Path) -> None:
+    sources = normal_adapters(make_adapter, tmp_path)
     with pytest.raises(InvalidMixture, match="ranks"):
-        offline.mix(parse_method("lorahub"), sources, out, None)
+        Offline(tmp_path).mix(parse_method("lorahub"), sources, out, None)
 
 
-def test_one_at_a_time(make_adapter: MakeAdapter, tiny_base: Path, out: Path, tmp_path: Path) -> None:
-    offline = Offline(tmp_path)
-    with ThreadPoolExecutor(4) as threads:
-        folder = make_adapter(use_dora=True)
-        waiting = [threads.submit(offline.convert, folder, out, str(tiny_base), Options(max_kl=1.0)) for _ in range(4)]
-        errors = [each.exception(timeout=300) for each in waiting]
-    assert sum(error is None for error in errors) == 1
-    assert sum(isinstance(error, OfflineBusy) for error in errors) == 3
+@pytest.mark.usefixtures("offline_here")
+def test_one_at_a_time(make_adapter: MakeAdapter, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is; and when that is done the next may come."""
+    begun, end, run = threading.Event(), threading.Event(), Offline._run
+
+    def held(self: Offline, command: Sequence[str]) -> str:
+        begun.set()
+        assert end.wait(60)
+        return run(self, command)
+
+    monkeypatch.setattr(Offline, "_run", held)
+    offline, folder = Offline(tmp_path), make_adapter(use_dora=True)
+    method, sources = parse_method("svd(rank=4)"), normal_adapters(make_adapter, tmp_path)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(offline.mix, method, sources, out, None)
+        try:
+            assert begun.wait(60)
+            for _ in range(2):
+                with pytest.raises(OfflineBusy, match="another adapter is being converted or mixed"):
+                    offline.mix(method, sources, out, None)
+            with pytest.raises(OfflineBusy, match="another adapter is being converted or mixed"):
+                offline.convert(folder, out, str(folder), Options())
+        finally:
+            end.set()
+        assert first.result(60).rank == 4
+    with pytest.raises(InvalidBase):
+        offline.convert(folder, out, str(tmp_path), Options())
 
 
 def test_more_memory_than_there_is(make_adapter: MakeAdapter, out: Path, tmp_path: Path) -> None:
@@ -112,8 +152,3 @@ def test_a_mixture_of_more_memory_than_there_is(make_adapter: MakeAdapter, out: 
         OfflineBusy, match=r"the mixture needs about 24576\.0 GiB of main memory.*`loraloom adapters mix`"
     ):
         Offline(tmp_path).mix(parse_method("exact"), sources, out, None)
-
-
-def test_a_mixture_whose_files_are_not_there(out: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidAdapter):
-        Offline(tmp_path).mix(parse_method("exact"), [(1.0, tmp_path / "absent")], out, None)

@@ -382,6 +382,7 @@ def told(reply: httpx.Response, owner: str) -> str:
     return reply.text.replace(owner, "OWNER").partition(" Did you mean")[0]
 
 
+@pytest.mark.usefixtures("offline_here")
 @pytest.mark.parametrize("owner", TENANTS)
 async def test_everybody_reaches_what_is_their_own_and_what_is_for_all(house: House, owner: str) -> None:
     """Or the tests above would hold for a server that is closed."""

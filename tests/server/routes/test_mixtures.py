@@ -77,6 +77,7 @@ async def test_publishing(client: httpx.AsyncClient, store: Store) -> None:
     assert store.tags("team/both") == {"latest": 1, "stable": 1}
 
 
+@pytest.mark.usefixtures("offline_here")
 @pytest.mark.parametrize(
     ("method", "rank"),
     [("ties(density=0.5)", 3), ("dare_linear(density=0.5,rank=2)", 2), ("dare_ties(density=0.5)", 3)],
@@ -87,6 +88,7 @@ async def test_methods_on_whole_matrices_can_be_published(client: httpx.AsyncCli
     assert 0 < reply.json()["error"] < 1
 
 
+@pytest.mark.usefixtures("offline_here")
 async def test_a_rank_over_the_servers_limit_can_be_published_truncated(
     client: httpx.AsyncClient, publish: Publish
 ) -> None:
@@ -96,6 +98,7 @@ async def test_a_rank_over_the_servers_limit_can_be_published_truncated(
     assert 0 < reply.json()["error"] < 1
 
 
+@pytest.mark.usefixtures("offline_here")
 async def test_one_adapter_is_a_mixture_of_one(client: httpx.AsyncClient, store: Store) -> None:
     reply = await client.post(MIXTURES, json={"adapter": "a", "name": "copy"})
     assert reply.status_code == 201
@@ -142,6 +145,7 @@ async def test_what_is_refused_and_how(name: str, client: httpx.AsyncClient, sto
     assert engine.held == set()
 
 
+@pytest.mark.usefixtures("offline_here")
 @pytest.mark.parametrize("name", [None, "both"])
 @pytest.mark.parametrize("method", ["", "svd(rank=2):"])
 async def test_ranks_that_take_too_long(
@@ -187,6 +191,7 @@ async def test_a_proxy_tuned_server_builds_ahead_with_the_strength(
     assert engine.held == {model}
 
 
+@pytest.mark.usefixtures("offline_here")
 @pytest.mark.parametrize(("adapter", "base"), [("s+t", SMALL_BASE), ("a+b", BASE)])
 async def test_it_publishes_for_the_model_of_the_adapters(
     proxied: httpx.AsyncClient, store: Store, adapter: str, base: str
