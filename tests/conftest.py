@@ -1,5 +1,7 @@
 """What every test may use."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,22 @@ class OneWithEngines(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneWithEngines:
     """Who gets which test, where there are several processes (`-n 2`)."""
     return OneWithEngines(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compute on one thread, but where models of real size are the reference for an engine.
+
+    For tiny models that is as fast as two, which wait for each other as soon as anything else runs on the machine.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or request.node.nodeid.startswith(ENGINES):
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
