@@ -1,4 +1,4 @@
-"""The engine that most end-to-end tests share; it starts with the session, beside the first tests."""
+"""The engine that most end-to-end tests share; it starts beside the first of all tests."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ VLLM = (
 
 @pytest.fixture(scope="session", autouse=True)
 def early(request: pytest.FixtureRequest) -> None:
-    """Start the engine at once where a test of this session wants it: it keeps one processor busy for a minute."""
+    """Start the engine at once where any of the tests wants it: starting keeps one processor busy for a minute."""
     wanted = any("starting_server" in getattr(test, "fixturenames", ()) for test in request.session.items)
     if wanted and not hasattr(request.config, "workerinput"):  # of several processes one has all that needs an engine
         request.getfixturevalue("starting_server")
