@@ -1,9 +1,11 @@
+import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
-from tests.bench.processes import role, usage
+from tests.bench.processes import role, standing_still, usage
 
 PROGRAM = """
 import socket, subprocess, sys, threading
@@ -42,3 +44,19 @@ def test_a_process_and_its_child() -> None:
 def test_roles(command: list[str], expected: str) -> None:
     assert role(command, first=False) == expected
     assert role(command, first=True) == "supervisor"
+
+
+def test_a_process_that_stands_still_goes_on_afterwards() -> None:
+    command = [sys.executable, "-c", "print(input())"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with standing_still([process.pid]):
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+        assert process.communicate("on\n", timeout=60)[0] == "on\n"
+
+
+def test_one_that_ends_while_it_stands_still_is_no_error() -> None:
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process, standing_still([process.pid]):
+        process.kill()
+        process.wait()

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
 
+from tests.bench.processes import standing_still
 from tests.e2e.serving import BASE, chat_body, error_of
 from tests.e2e.tenants import (
     CHAT,
@@ -116,19 +114,6 @@ async def test_what_can_wait_does(tenants: Tenants) -> None:
     answered = await tenants.in_order([*persons, *others])
     last_person = max(map(answered.index, persons))
     assert last_person < SEATS - 1
-
-
-@contextmanager
-def standing_still(processes: Collection[int]) -> Iterator[None]:
-    """Let processes do nothing for the length of a block."""
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
 
 
 async def test_a_server_that_is_told_to_end_finishes_what_runs_and_turns_away_what_waits(tenants: Tenants) -> None:

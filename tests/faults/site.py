@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from tests.bench.processes import role
+from tests.bench.processes import role, standing_still
 from tests.bench.servers import Server
 from tests.faults.answers import Question
 from tests.faults.clock import Clock
@@ -74,14 +74,8 @@ class Site:
     @contextmanager
     def stopped(self, wanted: Sequence[str]) -> Iterator[None]:
         """Let processes stand still."""
-        found = [pid for each in wanted for pid in self.processes(each)]
-        for pid in found:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with standing_still([pid for each in wanted for pid in self.processes(each)]):
             yield
-        finally:
-            for pid in found:
-                os.kill(pid, signal.SIGCONT)
 
     async def metric(self, pattern: str) -> float:
         """The sum of the samples of a metric whose lines begin like this."""
