@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from loraloom.adapters.errors import AdapterNotFound, StoreError
-from loraloom.server.gate.looks import Looks
+from loraloom.server.gate.looks import Looks, _Look, _work
 
 
 class Filesystem:
@@ -149,3 +149,34 @@ def test_threads_end_with_what_they_work_for() -> None:
     assert worker.daemon  # one that hangs must not keep the process
     del looks
     worker.join()
+
+
+class GivenUp:
+    """The answer of a look that is given up just when its thread has found that somebody waits."""
+
+    def __init__(self) -> None:
+        self.give_up: Callable[[], None] | None = None
+        self.over = False
+
+    def done(self) -> bool:
+        found, give_up, self.give_up = self.over, self.give_up, None
+        if give_up:
+            give_up()
+        return found
+
+    def set_exception(self, _: Exception) -> None:
+        self.over = True
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        raise RuntimeError("there is none")
+
+
+def test_a_look_that_is_given_up_as_its_thread_begins_counts_as_hanging() -> None:
+    looks, answer, counted = Looks("the store x"), GivenUp(), list[bool]()
+    one = _Look(lambda: counted.append(one in looks._hanging), answer, 0.0)  # type: ignore[arg-type]
+    looks._open[one] = None
+    answer.give_up = lambda: looks._give_up(one)
+    looks._jobs.put(one)
+    looks._jobs.put(None)
+    _work(looks._jobs, looks._hanging)
+    assert (counted, looks._hanging) == ([True], set())
